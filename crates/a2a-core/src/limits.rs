@@ -1,0 +1,40 @@
+//! Every limit on input, in one place. Sizes are bytes of UTF-8 unless a name says otherwise.
+
+/// Longest line of the wire protocol.
+pub const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longest id of any entity, and longest namespace.
+pub const ID_CHARS_MAX: usize = 128;
+/// Longest display name, and longest capability name.
+pub const NAME_CHARS_MAX: usize = 200;
+/// Longest category.
+pub const CATEGORY_CHARS_MAX: usize = 64;
+/// Longest description of an agent or a capability.
+pub const DESCRIPTION_BYTES_MAX: usize = 8 * 1024;
+/// Largest whole document of one entity, as compact JSON.
+pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024;
+/// Deepest nesting of any JSON that is accepted.
+pub const JSON_DEPTH_MAX: usize = 64;
+/// Most tags of one entity.
+pub const TAGS_MAX: usize = 64;
+/// Longest tag.
+pub const TAG_CHARS_MAX: usize = 64;
+/// Most capabilities of one agent.
+pub const CAPABILITIES_MAX: usize = 64;
+/// Most example queries of one capability.
+pub const EXAMPLE_QUERIES_MAX: usize = 16;
+/// Longest example query.
+pub const EXAMPLE_QUERY_CHARS_MAX: usize = 500;
+/// Longest search query.
+pub const QUERY_CHARS_MAX: usize = 1_000;
+/// Longest self-declared name of who made a change.
+pub const ACTOR_CHARS_MAX: usize = 200;
+/// Most items of one batch.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
+/// Most rows of one page.
+pub const PAGE_ROWS_MAX: usize = 200;
+/// Most calls one process works on at once.
+pub const CALLS_IN_WORK_MAX: usize = 64;
+/// Most changes waiting for the writer.
+pub const QUEUE_CHANGES_MAX: usize = 4_096;
+/// Most bytes of changes waiting for the writer.
+pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;

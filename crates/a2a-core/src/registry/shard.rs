@@ -1,0 +1,277 @@
+//! One namespace of the registry.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use foldhash::fast::{FixedState, RandomState};
+use std::hash::BuildHasher as _;
+
+use super::indices::{KeyIndex, folded};
+use super::search::Analysis;
+use super::search::SearchIndex;
+use crate::agent::{Agent, ExecutorKind};
+use crate::ids::{AgentId, Revision};
+use crate::time::Timestamp;
+
+/// The number of an agent within its shard. Each put gives a new, higher one; they are renumbered when many are unused.
+pub(super) type Doc = u32;
+
+/// What filters ask most often, in one byte per document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Flags(pub(super) u8);
+
+impl Flags {
+    pub(super) const LIVE: u8 = 1;
+    pub(super) const ENABLED: u8 = 1 << 1;
+    pub(super) const DEPRECATED: u8 = 1 << 2;
+    pub(super) const EXECUTOR: u8 = 0b111 << 3;
+
+    fn of(agent: &Agent) -> Self {
+        let mut flags = Self::LIVE | Self::executor(agent.spec.executor.kind);
+        if agent.spec.enabled {
+            flags |= Self::ENABLED;
+        }
+        if agent.spec.deprecated.is_some() {
+            flags |= Self::DEPRECATED;
+        }
+        Self(flags)
+    }
+
+    pub(super) fn executor(kind: ExecutorKind) -> u8 {
+        (kind as u8) << 3
+    }
+
+    pub(super) fn is_deprecated(self) -> bool {
+        self.0 & Self::DEPRECATED != 0
+    }
+}
+
+/// Unused numbers that are always tolerated. Small in tests, so that they meet renumbering.
+const UNUSED_MIN: usize = if cfg!(test) { 8 } else { 1_024 };
+/// Renumbering happens when the unused numbers are this part of the used ones: it costs what a rebuild of the posting
+/// lists costs, so it must be rare, and unused numbers slow searches down, so they must be few.
+const UNUSED_PART: usize = 4;
+
+/// The agents of one namespace with everything that finds them.
+#[derive(Default)]
+pub(super) struct Shard {
+    /// With the agent itself, so that getting one by id does not go through `docs`.
+    by_id: HashMap<AgentId, (Doc, Arc<Agent>), RandomState>,
+    /// In the order of lists.
+    ordered: BTreeMap<AgentId, Doc>,
+    /// Ids that have upper-case letters, in lower case: lists of prefixes look here too.
+    upper_case: BTreeSet<(Box<str>, AgentId)>,
+    /// Hashes of lower-case names, for exact hits; a hit is checked on the agent itself.
+    names: BTreeSet<(u32, Doc)>,
+    docs: Vec<Option<Arc<Agent>>>,
+    flags: Vec<Flags>,
+    /// How many documents have each combination of flags.
+    flag_counts: BTreeMap<u8, usize>,
+    removed: HashMap<AgentId, (Revision, Timestamp), RandomState>,
+    pub(super) tags: KeyIndex,
+    pub(super) categories: KeyIndex,
+    pub(super) capabilities: KeyIndex,
+    pub(super) search: SearchIndex,
+}
+
+impl Shard {
+    /// How many agents there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Document numbers are below this.
+    pub(super) fn end(&self) -> usize {
+        self.docs.len()
+    }
+
+    /// Whether it holds neither agents nor memories of removed ones.
+    pub(super) fn is_unused(&self) -> bool {
+        self.by_id.is_empty() && self.removed.is_empty()
+    }
+
+    pub(super) fn doc(&self, id: &str) -> Option<Doc> {
+        self.by_id.get(id).map(|(doc, _)| *doc)
+    }
+
+    pub(super) fn agent(&self, doc: Doc) -> Option<&Arc<Agent>> {
+        self.docs.get(doc as usize)?.as_ref()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Arc<Agent>> {
+        self.by_id.get(id).map(|(_, agent)| agent)
+    }
+
+    pub(super) fn live(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.docs.iter().flatten()
+    }
+
+    pub(super) fn flags(&self) -> &[Flags] {
+        &self.flags
+    }
+
+    pub(super) fn flags_of(&self, doc: Doc) -> Flags {
+        self.flags.get(doc as usize).copied().unwrap_or_default()
+    }
+
+    /// How many agents have these values of the flags in `mask`.
+    pub(super) fn count_flags(&self, mask: u8, value: u8) -> usize {
+        self.flag_counts.iter().filter(|(flags, _)| **flags & mask == value).map(|(_, count)| count).sum()
+    }
+
+    /// Agents in the order of their ids, after `after`.
+    pub(super) fn docs_by_id(&self, after: Option<&str>) -> impl DoubleEndedIterator<Item = (&AgentId, Doc)> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.ordered.range::<str, _>((start, Bound::Unbounded)).map(|(id, doc)| (id, *doc))
+    }
+
+    /// The last few agents whose ids sort before `text`, and the first few that do not.
+    pub(super) fn neighbours(&self, text: &str, each: usize) -> impl Iterator<Item = Doc> {
+        let before = self.ordered.range::<str, _>((Bound::Unbounded, Bound::Excluded(text))).rev().take(each);
+        let after = self.ordered.range::<str, _>((Bound::Included(text), Bound::Unbounded)).take(each);
+        before.chain(after).map(|(_, doc)| *doc)
+    }
+
+    /// Agents whose ids begin with `prefix` in any case: the first `max` in lower case and the first `max` of the others.
+    pub(super) fn docs_with_prefix(&self, prefix: &str, max: usize) -> Vec<Doc> {
+        let prefix = prefix.to_ascii_lowercase();
+        let lower = self
+            .ordered
+            .range::<str, _>((Bound::Included(prefix.as_str()), Bound::Unbounded))
+            .take_while(|(id, _)| id.as_str().starts_with(&prefix))
+            .filter(|(id, _)| !has_upper_case(id))
+            .map(|(_, doc)| *doc);
+        // No id is empty, so that this is before all entries of the prefix itself.
+        let first = (Box::from(prefix.as_str()), AgentId::from_stored(""));
+        let upper = self
+            .upper_case
+            .range(first..)
+            .take_while(|(id, _)| id.starts_with(&prefix))
+            .filter_map(|(_, id)| self.doc(id.as_str()));
+        lower.take(max).chain(upper.take(max)).collect()
+    }
+
+    /// Agents whose name is `name` in any case, in the order of document numbers.
+    pub(super) fn docs_named(&self, name: &str) -> impl Iterator<Item = Doc> {
+        let name = folded(name).into_owned();
+        let hash = name_hash(&name);
+        self.names
+            .range((hash, 0)..=(hash, Doc::MAX))
+            .map(|(_, doc)| *doc)
+            .filter(move |doc| self.agent(*doc).is_some_and(|agent| *folded(&agent.spec.name) == *name))
+    }
+
+    /// The revision of what was committed last.
+    pub(super) fn known_revision(&self, id: &str) -> Option<Revision> {
+        match self.get(id) {
+            Some(agent) => Some(agent.revision),
+            None => self.removed.get(id).map(|(revision, _)| *revision),
+        }
+    }
+
+    /// Adds an agent whose id is not live.
+    pub(super) fn insert(&mut self, agent: Arc<Agent>, analysis: &Analysis) {
+        self.renumber_if_due();
+        let doc = Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX);
+        let spec = &agent.spec;
+        self.removed.remove(spec.id.as_str());
+        self.by_id.insert(spec.id.clone(), (doc, Arc::clone(&agent)));
+        self.ordered.insert(spec.id.clone(), doc);
+        if has_upper_case(&spec.id) {
+            self.upper_case.insert((spec.id.as_str().to_ascii_lowercase().into(), spec.id.clone()));
+        }
+        self.names.insert((name_hash(&folded(&spec.name)), doc));
+        self.categories.add(&spec.category, Some(&spec.category), doc);
+        for tag in &spec.tags {
+            self.tags.add(tag, Some(tag), doc);
+        }
+        for capability in &spec.capabilities {
+            self.capabilities.add(&capability.name, None, doc);
+        }
+        self.search.add(doc, analysis);
+        let flags = Flags::of(&agent);
+        *self.flag_counts.entry(flags.0).or_default() += 1;
+        self.flags.push(flags);
+        self.docs.push(Some(agent));
+    }
+
+    /// Takes an agent out of everything.
+    pub(super) fn take(&mut self, id: &str) -> Option<Arc<Agent>> {
+        let (doc, _) = self.by_id.remove(id)?;
+        self.ordered.remove(id);
+        let agent = self.docs.get_mut(doc as usize)?.take()?;
+        let spec = &agent.spec;
+        if has_upper_case(&spec.id) {
+            self.upper_case.remove(&(spec.id.as_str().to_ascii_lowercase().into(), spec.id.clone()));
+        }
+        self.names.remove(&(name_hash(&folded(&spec.name)), doc));
+        self.categories.remove(&spec.category, doc);
+        for tag in &spec.tags {
+            self.tags.remove(tag, doc);
+        }
+        for capability in &spec.capabilities {
+            self.capabilities.remove(&capability.name, doc);
+        }
+        self.search.remove(&Analysis::of(&agent));
+        if let Some(flags) = self.flags.get_mut(doc as usize) {
+            if let Some(count) = self.flag_counts.get_mut(&flags.0) {
+                *count -= 1;
+            }
+            *flags = Flags::default();
+        }
+        Some(agent)
+    }
+
+    /// Remembers a removal, so that an older put that comes late does not bring the agent back.
+    pub(super) fn remember_removed(&mut self, id: AgentId, revision: Revision, now: Timestamp) {
+        self.removed.insert(id, (revision, now));
+    }
+
+    pub(super) fn forget_removed(&mut self, id: &str) {
+        self.removed.remove(id);
+    }
+
+    pub(super) fn forget_removed_before(&mut self, time: Timestamp) {
+        self.removed.retain(|_, (_, applied)| *applied >= time);
+    }
+
+    fn renumber_if_due(&mut self) {
+        let unused = self.docs.len() - self.by_id.len();
+        if unused < UNUSED_MIN || unused < self.by_id.len() / UNUSED_PART {
+            return;
+        }
+        let mut next = 0;
+        let new_numbers: Vec<Option<Doc>> = self
+            .docs
+            .iter()
+            .map(|agent| {
+                agent.as_ref().map(|_| {
+                    next += 1;
+                    next - 1
+                })
+            })
+            .collect();
+        let new = |doc: Doc| new_numbers.get(doc as usize).copied().flatten();
+        for doc in self.by_id.values_mut().map(|(doc, _)| doc).chain(self.ordered.values_mut()) {
+            // Every live agent gets a number.
+            *doc = new(*doc).unwrap_or(Doc::MAX);
+        }
+        self.names = self.names.iter().filter_map(|(hash, doc)| Some((*hash, new(*doc)?))).collect();
+        for index in [&mut self.tags, &mut self.categories, &mut self.capabilities] {
+            index.renumber(new);
+        }
+        self.search.renumber(new);
+        self.docs.retain(Option::is_some);
+        self.flags.retain(|flags| flags.0 != 0);
+    }
+}
+
+fn has_upper_case(id: &AgentId) -> bool {
+    id.as_str().bytes().any(|b| b.is_ascii_uppercase())
+}
+
+fn name_hash(folded_name: &str) -> u32 {
+    // Any fixed hash will do: it never leaves the process.
+    (FixedState::with_seed(0).hash_one(folded_name) >> 32) as u32
+}

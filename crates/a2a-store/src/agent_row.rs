@@ -1,0 +1,174 @@
+//! A row of `agents` or `agent_history` as either database returns it, and its way to the domain.
+
+use std::sync::Arc;
+
+use a2a_core::agent::{Agent, AgentSpec, Capability, Deprecation, Executor, ExecutorKind};
+use a2a_core::ids::{Actor, AgentId, Namespace};
+use a2a_core::json_text::JsonText;
+use a2a_core::time::Timestamp;
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow, Queryable};
+use diesel::pg::Pg;
+use diesel::pg::data_types::PgTimestamp;
+use diesel::sql_types::{BigInt, Json, Text, Timestamptz};
+use diesel::sqlite::Sqlite;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::StoreError;
+
+/// A point in time: `timestamptz` on Postgres, milliseconds on SQLite.
+#[derive(Debug, Clone, Copy, FromSqlRow)]
+pub(crate) struct StoredTime(pub(crate) Timestamp);
+
+impl FromSql<Timestamptz, Pg> for StoredTime {
+    fn from_sql(bytes: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        /// Milliseconds from 1970-01-01 to 2000-01-01, where Postgres starts to count.
+        const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
+        let PgTimestamp(micros) = FromSql::<Timestamptz, Pg>::from_sql(bytes)?;
+        Ok(Self(Timestamp(micros.div_euclid(1_000) + POSTGRES_EPOCH_MS)))
+    }
+}
+
+impl FromSql<BigInt, Sqlite> for StoredTime {
+    fn from_sql(bytes: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        FromSql::<BigInt, Sqlite>::from_sql(bytes).map(|millis| Self(Timestamp(millis)))
+    }
+}
+
+/// JSON as the text that was written: `json` on Postgres, `TEXT` on SQLite.
+#[derive(Debug, Clone, FromSqlRow)]
+pub(crate) struct StoredJson(pub(crate) String);
+
+impl FromSql<Json, Pg> for StoredJson {
+    fn from_sql(bytes: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(std::str::from_utf8(bytes.as_bytes())?.to_owned()))
+    }
+}
+
+impl FromSql<Text, Sqlite> for StoredJson {
+    fn from_sql(bytes: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        FromSql::<Text, Sqlite>::from_sql(bytes).map(Self)
+    }
+}
+
+/// One row, in the order of the `AGENT_COLUMNS` of each backend.
+#[derive(Debug, Queryable)]
+pub(crate) struct AgentRow {
+    pub(crate) namespace: String,
+    pub(crate) id: String,
+    pub(crate) revision: i64,
+    name: String,
+    version: String,
+    description: String,
+    instructions: String,
+    category: String,
+    tags: StoredJson,
+    enabled: bool,
+    capabilities: StoredJson,
+    executor_kind: String,
+    executor_settings: StoredJson,
+    config: StoredJson,
+    deprecated: Option<StoredJson>,
+    created_at: StoredTime,
+    updated_at: StoredTime,
+    deployed_at: StoredTime,
+    updated_by: String,
+    pub(crate) removed_at: Option<StoredTime>,
+}
+
+#[derive(Deserialize)]
+struct StoredCapability<'a> {
+    name: String,
+    #[serde(default)]
+    description: String,
+    #[serde(borrow, default)]
+    input_schema: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output_schema: Option<&'a RawValue>,
+    #[serde(default)]
+    example_queries: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct StoredDeprecation {
+    #[serde(default)]
+    successor: Option<String>,
+    #[serde(default)]
+    reason: String,
+}
+
+impl AgentRow {
+    /// Reads the JSON columns.
+    pub(crate) fn into_agent(self) -> Result<Agent, StoreError> {
+        let Self { namespace, id, .. } = &self;
+        let key = format!("{namespace}/{id}");
+        self.try_into_agent().map_err(|reason| StoreError::Row { table: "agents", key, reason })
+    }
+
+    fn try_into_agent(self) -> Result<Agent, String> {
+        let in_column = |column: &'static str| move |error: serde_json::Error| format!("{column}: {error}");
+        let tags: Vec<Arc<str>> = serde_json::from_str(&self.tags.0).map_err(in_column("tags"))?;
+        let capabilities: Vec<StoredCapability<'_>> =
+            serde_json::from_str(&self.capabilities.0).map_err(in_column("capabilities"))?;
+        let deprecated: Option<StoredDeprecation> =
+            self.deprecated.map(|text| serde_json::from_str(&text.0)).transpose().map_err(in_column("deprecated"))?;
+        let kind = ExecutorKind::from_name(&self.executor_kind)
+            .ok_or_else(|| format!("executor_kind: {:?} is not known", self.executor_kind))?;
+        let schema = |raw: &RawValue| JsonText::from_stored(raw.get());
+        Ok(Agent {
+            spec: AgentSpec {
+                namespace: Namespace::from_stored(self.namespace),
+                id: AgentId::from_stored(self.id),
+                name: self.name.into(),
+                version: self.version.into(),
+                description: self.description.into(),
+                instructions: self.instructions.into(),
+                category: self.category.into(),
+                tags: tags.into(),
+                enabled: self.enabled,
+                capabilities: capabilities
+                    .into_iter()
+                    .map(|c| Capability {
+                        name: c.name.into(),
+                        description: c.description.into(),
+                        input_schema: c.input_schema.map(schema),
+                        output_schema: c.output_schema.map(schema),
+                        example_queries: c.example_queries.into_iter().map(Into::into).collect(),
+                    })
+                    .collect(),
+                executor: Executor { kind, settings: JsonText::from_stored(self.executor_settings.0) },
+                config: JsonText::from_stored(self.config.0),
+                deprecated: deprecated
+                    .map(|d| Deprecation { successor: d.successor.map(AgentId::from_stored), reason: d.reason.into() }),
+            },
+            revision: self.revision,
+            created_at: self.created_at.0,
+            updated_at: self.updated_at.0,
+            deployed_at: self.deployed_at.0,
+            updated_by: Actor::new(&self.updated_by),
+        })
+    }
+}
+
+/// The JSON columns of a document, as text.
+pub(crate) struct AgentJson {
+    pub(crate) tags: String,
+    pub(crate) capabilities: String,
+    pub(crate) deprecated: Option<String>,
+}
+
+impl AgentJson {
+    pub(crate) fn of(spec: &AgentSpec) -> Result<Self, StoreError> {
+        let in_row = |error: serde_json::Error| StoreError::Row {
+            table: "agents",
+            key: spec.key().to_string(),
+            reason: error.to_string(),
+        };
+        Ok(Self {
+            tags: serde_json::to_string(&spec.tags).map_err(in_row)?,
+            capabilities: serde_json::to_string(&spec.capabilities).map_err(in_row)?,
+            deprecated: spec.deprecated.as_ref().map(serde_json::to_string).transpose().map_err(in_row)?,
+        })
+    }
+}

@@ -1,0 +1,389 @@
+//! The feed: keeps the cache in step with what other processes commit.
+//!
+//! A session loads everything, then polls the change log, woken early by the database where it can. The log names keys
+//! and revisions only; the rows are read when they are newer than what the cache holds. The cache refuses whatever is
+//! not newer, so that the feed and the writer may tell it the same thing in any order.
+//!
+//! After any error the session is opened anew and everything is reconciled by revision, so that no missed wake-up, no
+//! lost connection and no failover can lose a change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use a2a_core::agent::Agent;
+use a2a_core::change::Committed;
+use a2a_core::ids::{AgentKey, Revision};
+use a2a_core::registry::Registry;
+use a2a_core::time::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::StoreError;
+use crate::postgres::PostgresFeed;
+use crate::sqlite::SqliteFeed;
+use crate::store::{AgentVersion, Store};
+
+/// Agents handed over at once while loading: large enough to keep two threads busy, small enough to stay in cache.
+pub(crate) const CHUNK_AGENTS: usize = 256;
+/// Rows of the log read at once; when there are more, reconciling everything is cheaper than replaying them.
+pub(crate) const POLL_ROWS_MAX: usize = 20_000;
+/// Keys whose rows are fetched at once.
+const FETCH_KEYS_MAX: usize = 1_000;
+/// Agents put into the cache under one lock, so that readers wait for microseconds and not for a whole batch.
+const APPLY_AGENTS_MAX: usize = 32;
+/// A feed that was not heard of for longer is reported with its age.
+pub const STALE_AFTER: Duration = Duration::from_millis(1_000);
+/// How long the cache remembers that an agent was removed: far longer than any older state can be on its way to it.
+const REMEMBER_REMOVED: Duration = Duration::from_secs(600);
+
+/// The registry in memory, shared by readers, the writer and the feed. Held for microseconds, never while waiting.
+pub type Cache = RwLock<Registry>;
+
+/// One row of the change log.
+#[derive(Debug, Clone)]
+pub(crate) struct FeedRow {
+    pub(crate) key: AgentKey,
+    pub(crate) revision: Revision,
+}
+
+/// The revision that the database has of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRevision {
+    pub(crate) key: AgentKey,
+    pub(crate) revision: Revision,
+    pub(crate) removed: bool,
+}
+
+/// What a poll found.
+#[derive(Debug)]
+pub(crate) enum Poll {
+    /// These keys changed since the last poll.
+    Changes(Vec<FeedRow>),
+    /// The log does not tell everything: compare all revisions.
+    Reconcile,
+}
+
+/// One connection that follows the database.
+#[derive(Debug)]
+pub(crate) enum FeedSession {
+    /// Woken by `NOTIFY`.
+    Postgres(Box<PostgresFeed>),
+    /// Looks at the file.
+    Sqlite(SqliteFeed),
+}
+
+macro_rules! on_session {
+    ($self:ident, $feed:ident => $call:expr) => {
+        match $self {
+            FeedSession::Postgres($feed) => $call.await,
+            FeedSession::Sqlite($feed) => $call.await,
+        }
+    };
+}
+
+impl FeedSession {
+    async fn load(&mut self, agents: mpsc::Sender<Vec<Agent>>) -> Result<(), StoreError> {
+        on_session!(self, feed => feed.load(agents))
+    }
+
+    async fn poll(&mut self) -> Result<Poll, StoreError> {
+        on_session!(self, feed => feed.poll())
+    }
+
+    async fn fetch(&mut self, keys: &[AgentKey]) -> Result<Vec<AgentVersion>, StoreError> {
+        on_session!(self, feed => feed.fetch(keys))
+    }
+
+    async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
+        on_session!(self, feed => feed.revisions())
+    }
+
+    /// Until it is time to poll. `committed` tells that this process has committed something that others must hear of.
+    async fn wait(&mut self, committed: &Notify) -> Result<(), StoreError> {
+        match self {
+            Self::Postgres(feed) => feed.wait(committed).await,
+            Self::Sqlite(feed) => {
+                feed.wait().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// How the feed is doing; read by every reply.
+#[derive(Debug)]
+pub struct FeedStatus {
+    start: Instant,
+    /// Milliseconds after `start` at which the cache was last known to equal the database.
+    fresh_ms: AtomicU64,
+    loaded: watch::Sender<LoadState>,
+    connected: AtomicBool,
+    reconciled: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+/// Whether the cache has been filled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadState {
+    /// Not yet; with the reason why not, once an attempt has failed.
+    Loading(Option<String>),
+    /// It will not be: somebody has to change something first.
+    Failed(String),
+    /// Yes.
+    Loaded,
+}
+
+impl Default for FeedStatus {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            fresh_ms: AtomicU64::new(0),
+            loaded: watch::Sender::new(LoadState::Loading(None)),
+            connected: AtomicBool::new(false),
+            reconciled: AtomicU64::new(0),
+            last_error: Mutex::new(None),
+        }
+    }
+}
+
+impl FeedStatus {
+    /// How old the cache may be, when that is more than [`STALE_AFTER`].
+    #[must_use]
+    pub fn stale(&self) -> Option<Duration> {
+        let age = self.age();
+        (age > STALE_AFTER).then_some(age)
+    }
+
+    /// The time since the cache was last known to equal the database.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.start.elapsed().saturating_sub(Duration::from_millis(self.fresh_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Whether the feed has a connection.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// How many times all revisions were compared.
+    #[must_use]
+    pub fn reconciled(&self) -> u64 {
+        self.reconciled.load(Ordering::Relaxed)
+    }
+
+    /// The last error of the feed, while it lasts.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().clone()
+    }
+
+    /// Follows whether the cache has been filled.
+    #[must_use]
+    pub fn loaded(&self) -> watch::Receiver<LoadState> {
+        self.loaded.subscribe()
+    }
+
+    /// Reports why there is no store yet.
+    pub fn unavailable(&self, error: &StoreError) {
+        self.failed(error);
+        if !error.is_transient() && *self.loaded.borrow() != LoadState::Loaded {
+            self.loaded.send_replace(LoadState::Failed(error.to_string()));
+        }
+    }
+
+    fn failed(&self, error: &StoreError) {
+        self.connected.store(false, Ordering::Relaxed);
+        *self.last_error.lock() = Some(error.to_string());
+        self.loaded.send_if_modified(|state| {
+            if *state == LoadState::Loaded {
+                return false;
+            }
+            *state = LoadState::Loading(Some(error.to_string()));
+            true
+        });
+    }
+
+    /// `at` is a time before the database was asked.
+    fn fresh(&self, at: Instant) {
+        let millis = at.saturating_duration_since(self.start).as_millis();
+        self.fresh_ms.fetch_max(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if !self.connected.swap(true, Ordering::Relaxed) {
+            *self.last_error.lock() = None;
+        }
+    }
+}
+
+/// Follows the database until `shutdown`. `committed` is notified by the writer after each commit.
+pub async fn run(
+    store: Store,
+    cache: Arc<Cache>,
+    status: Arc<FeedStatus>,
+    committed: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
+    const RETRY_MIN: Duration = Duration::from_millis(50);
+    const RETRY_MAX: Duration = Duration::from_millis(500);
+    let mut retry = RETRY_MIN;
+    loop {
+        let started = Instant::now();
+        let result = tokio::select! {
+            () = shutdown.cancelled() => return,
+            result = follow(&store, &cache, &status, &committed) => result,
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "the feed lost the database; trying again");
+            status.failed(&error);
+        }
+        // A session that lasted shows that the database was there, so that the next attempt comes soon.
+        retry = if started.elapsed() > Duration::from_secs(5) { RETRY_MIN } else { (retry * 2).min(RETRY_MAX) };
+        let pause = retry.mul_f64(rand::random_range(0.5..1.0));
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// One session, until it fails.
+async fn follow(store: &Store, cache: &Arc<Cache>, status: &FeedStatus, committed: &Notify) -> Result<(), StoreError> {
+    let before = Instant::now();
+    let mut session = store.feed().await?;
+    if *status.loaded.borrow() == LoadState::Loaded {
+        reconcile(&mut session, cache, status).await?;
+    } else {
+        load(&mut session, cache).await?;
+        status.loaded.send_replace(LoadState::Loaded);
+    }
+    status.fresh(before);
+    loop {
+        let before = Instant::now();
+        match session.poll().await? {
+            Poll::Changes(rows) => apply_changes(&mut session, cache, rows).await?,
+            Poll::Reconcile => reconcile(&mut session, cache, status).await?,
+        }
+        status.fresh(before);
+        session.wait(committed).await?;
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system_time(SystemTime::now())
+}
+
+/// Fills the cache. Reading and indexing go on at the same time, on two threads.
+async fn load(session: &mut FeedSession, cache: &Arc<Cache>) -> Result<(), StoreError> {
+    // Bounded: a few chunks ahead are enough to keep both sides busy.
+    let (sender, mut receiver) = mpsc::channel::<Vec<Agent>>(4);
+    let target = cache.clone();
+    let indexing = tokio::task::spawn_blocking(move || {
+        while let Some(chunk) = receiver.blocking_recv() {
+            let mut cache = target.write();
+            for agent in chunk {
+                cache.apply(Committed::Agent(Arc::new(agent)), now());
+            }
+        }
+    });
+    let loaded = session.load(sender).await;
+    indexing.await.map_err(|error| StoreError::Task(error.to_string()))?;
+    loaded
+}
+
+/// Puts committed states into the cache, a few under each lock.
+pub(crate) fn apply(cache: &Cache, committed: impl IntoIterator<Item = Committed>) {
+    let mut committed = committed.into_iter().peekable();
+    while committed.peek().is_some() {
+        let mut cache = cache.write();
+        for state in committed.by_ref().take(APPLY_AGENTS_MAX) {
+            cache.apply(state, now());
+        }
+    }
+}
+
+async fn apply_changes(session: &mut FeedSession, cache: &Cache, rows: Vec<FeedRow>) -> Result<(), StoreError> {
+    let mut newest: HashMap<AgentKey, Revision> = HashMap::new();
+    {
+        let cache = cache.read();
+        for row in rows {
+            if cache.known_revision(&row.key).is_none_or(|known| known < row.revision) {
+                let revision = newest.entry(row.key).or_insert(row.revision);
+                *revision = row.revision.max(*revision);
+            }
+        }
+    }
+    fetch_into(session, cache, newest).await?;
+    let horizon = Timestamp(now().0.saturating_sub(i64::try_from(REMEMBER_REMOVED.as_millis()).unwrap_or(i64::MAX)));
+    cache.write().forget_removed_before(horizon);
+    Ok(())
+}
+
+/// Reads the rows of `keys` and applies them; what has no row any more was removed at the revision that is given.
+async fn fetch_into(
+    session: &mut FeedSession,
+    cache: &Cache,
+    keys: HashMap<AgentKey, Revision>,
+) -> Result<(), StoreError> {
+    let all: Vec<AgentKey> = keys.keys().cloned().collect();
+    for part in all.chunks(FETCH_KEYS_MAX) {
+        let mut gone: HashMap<AgentKey, Revision> =
+            part.iter().filter_map(|key| Some((key.clone(), *keys.get(key)?))).collect();
+        let mut states = Vec::with_capacity(part.len());
+        for version in session.fetch(part).await? {
+            let key = version.agent.key();
+            gone.remove(&key);
+            states.push(match version.removed_at {
+                Some(_) => Committed::Removed(key, version.agent.revision),
+                None => Committed::Agent(version.agent),
+            });
+        }
+        states.extend(gone.into_iter().map(|(key, revision)| Committed::Removed(key, revision)));
+        apply(cache, states);
+    }
+    Ok(())
+}
+
+/// Compares every revision of the cache with the database.
+async fn reconcile(session: &mut FeedSession, cache: &Cache, status: &FeedStatus) -> Result<(), StoreError> {
+    status.reconciled.fetch_add(1, Ordering::Relaxed);
+    // Ordering: the cache is read before the database. What the cache shows was committed before, so that a database
+    // with an older state has gone back, as after the failover to a replica that was behind.
+    let cached: HashMap<AgentKey, Revision> = cache.read().live().map(|agent| (agent.key(), agent.revision)).collect();
+    let stored = session.revisions().await?;
+    let mut changed = HashMap::new();
+    let mut lost: HashMap<AgentKey, Revision> = cached.clone();
+    for row in stored {
+        let known = lost.remove(&row.key);
+        match known {
+            Some(known) if known > row.revision => {
+                lost.insert(row.key, row.revision);
+            }
+            Some(known) if known < row.revision => {
+                changed.insert(row.key, row.revision);
+            }
+            None if !row.removed => {
+                changed.insert(row.key, row.revision);
+            }
+            _ => {}
+        }
+    }
+    fetch_into(session, cache, changed).await?;
+    if lost.is_empty() {
+        return Ok(());
+    }
+    tracing::warn!(agents = lost.len(), "the database has gone back; taking over its state");
+    let keys: Vec<AgentKey> = lost.into_keys().collect();
+    for part in keys.chunks(FETCH_KEYS_MAX) {
+        let rows = session.fetch(part).await?;
+        let mut cache = cache.write();
+        for key in part {
+            cache.forget(key);
+        }
+        for version in rows.into_iter().filter(|version| version.removed_at.is_none()) {
+            cache.apply(Committed::Agent(version.agent), now());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! Following Postgres: woken by `NOTIFY`, polled in any case.
+//!
+//! The cursor is the snapshot of the last poll. The next one takes the rows whose transaction that snapshot could not
+//! see, so that each committed row is read exactly once, in whatever order transactions commit. A sequence number
+//! would not do: a lower one may commit later.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use a2a_core::agent::Agent;
+use a2a_core::ids::AgentKey;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, TryFutureExt as _};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::{PgStatement, rows};
+use crate::database_url::PostgresUrl;
+use crate::error::StoreError;
+use crate::feed::{FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
+use crate::postgres::connect;
+use crate::store::AgentVersion;
+
+/// The log is read at least this often, so that a lost wake-up, or a pooler that passes none on, costs this much.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Wake-ups are sent at most this often: each one makes every other process poll.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(5);
+/// A poll that takes longer means that the connection is dead.
+const POLL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Loading or comparing everything may take longer.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// One follower of a Postgres database.
+pub(crate) struct PostgresFeed {
+    conn: AsyncPgConnection,
+    driver: tokio::task::JoinHandle<()>,
+    woken: Arc<Notify>,
+    /// `pg_snapshot` of the last poll, as text.
+    snapshot: String,
+    epoch: Uuid,
+    last_announced: Option<Instant>,
+    /// Some only to prove that the tests would see lost changes: the highest `seq` that was read.
+    sequence: Option<i64>,
+}
+
+impl std::fmt::Debug for PostgresFeed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresFeed").field("snapshot", &self.snapshot).finish_non_exhaustive()
+    }
+}
+
+impl Drop for PostgresFeed {
+    fn drop(&mut self) {
+        // The driver ends with its client; a connection that is stuck must not outlive the feed.
+        self.driver.abort();
+    }
+}
+
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(limit, work).await.map_err(|_| StoreError::Timeout(limit))?
+}
+
+impl PostgresFeed {
+    pub(super) async fn open(url: &PostgresUrl, by_sequence: bool) -> Result<Self, StoreError> {
+        let woken = Arc::new(Notify::new());
+        let own_pid = Arc::new(AtomicI32::new(0));
+        let (wake, ignored) = (woken.clone(), own_pid.clone());
+        let (client, driver, _transport) = connect::open(url, move |notification| {
+            // This connection hears its own wake-ups too; what it announced is in the cache already.
+            if notification.process_id() != ignored.load(Ordering::Relaxed) {
+                wake.notify_one();
+            }
+        })
+        .await?;
+        in_time(POLL_TIMEOUT, async {
+            let mut conn = AsyncPgConnection::try_from(client).await?;
+            // A wake-up is worth nothing after a crash, so that its commit need not wait for the disk.
+            conn.batch_execute("SET synchronous_commit = off; LISTEN a2a_change").await?;
+            let pid: i32 = PgStatement::<Integer>::new("SELECT pg_backend_pid()").row(&mut conn).await?;
+            own_pid.store(pid, Ordering::Relaxed);
+            Ok(Self {
+                conn,
+                driver,
+                woken,
+                snapshot: String::new(),
+                epoch: Uuid::nil(),
+                last_announced: None,
+                sequence: by_sequence.then_some(0),
+            })
+        })
+        .await
+    }
+
+    /// Reads the position in the transaction that reads the rows, so that both are of one snapshot.
+    fn position_in_txn(conn: &mut AsyncPgConnection) -> BoxFuture<'_, Result<(String, Uuid, i64), StoreError>> {
+        PgStatement::<(Text, SqlUuid, BigInt)>::new(
+            "SELECT pg_current_snapshot()::text, epoch, \
+             coalesce((SELECT max(seq) FROM change_log), 0) FROM store_meta",
+        )
+        .row(conn)
+        .err_into()
+        .boxed()
+    }
+
+    fn stand_at(&mut self, (snapshot, epoch, seq): (String, Uuid, i64)) {
+        self.snapshot = snapshot;
+        self.epoch = epoch;
+        self.sequence = self.sequence.map(|_| seq);
+    }
+
+    pub(crate) async fn load(&mut self, agents: mpsc::Sender<Vec<Agent>>) -> Result<(), StoreError> {
+        let position = in_time(LOAD_TIMEOUT, async {
+            self.conn
+                .build_transaction()
+                .repeatable_read()
+                .read_only()
+                .run(async |conn| {
+                    let position = Self::position_in_txn(conn).await?;
+                    rows::live(conn, &agents).await?;
+                    Ok::<_, StoreError>(position)
+                })
+                .await
+        })
+        .await?;
+        self.stand_at(position);
+        Ok(())
+    }
+
+    pub(crate) async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
+        let (position, known) = in_time(LOAD_TIMEOUT, async {
+            self.conn
+                .build_transaction()
+                .repeatable_read()
+                .read_only()
+                .run(async |conn| {
+                    let position = Self::position_in_txn(conn).await?;
+                    Ok::<_, StoreError>((position, rows::revisions(conn).await?))
+                })
+                .await
+        })
+        .await?;
+        self.stand_at(position);
+        Ok(known)
+    }
+
+    pub(crate) async fn poll(&mut self) -> Result<Poll, StoreError> {
+        if let Some(seq) = self.sequence {
+            return self.poll_by_sequence(seq).await;
+        }
+        type Row = (String, Uuid, bool, Option<String>, Option<String>, Option<i64>);
+        let limit = i64::try_from(POLL_ROWS_MAX).unwrap_or(i64::MAX);
+        let found: Vec<Row> = in_time(POLL_TIMEOUT, async {
+            // One statement, so that the rows and the snapshot that becomes the next cursor belong together.
+            Ok(PgStatement::<(Text, SqlUuid, Bool, Nullable<Text>, Nullable<Text>, Nullable<BigInt>)>::new(
+                "SELECT pg_current_snapshot()::text, m.epoch, \
+                 m.change_log_pruned >= pg_snapshot_xmin(last.seen), c.namespace, c.id, c.revision \
+                 FROM store_meta m CROSS JOIN (SELECT ?::pg_snapshot AS seen) last \
+                 LEFT JOIN LATERAL (SELECT namespace, id, revision FROM change_log \
+                 WHERE xid >= pg_snapshot_xmin(last.seen) AND NOT pg_visible_in_snapshot(xid, last.seen) \
+                 LIMIT ?) c ON true",
+            )
+            .bind::<Text, _>(self.snapshot.as_str())
+            .bind::<BigInt, _>(limit)
+            .rows(&mut self.conn)
+            .await?)
+        })
+        .await?;
+        let Some((snapshot, epoch, pruned, ..)) = found.first() else {
+            return Ok(Poll::Reconcile);
+        };
+        if *pruned || *epoch != self.epoch || found.len() >= POLL_ROWS_MAX {
+            return Ok(Poll::Reconcile);
+        }
+        self.snapshot.clone_from(snapshot);
+        Ok(Poll::Changes(
+            found
+                .into_iter()
+                .filter_map(|(_, _, _, namespace, id, revision)| {
+                    Some(FeedRow { key: rows::key(namespace?, id?), revision: revision? })
+                })
+                .collect(),
+        ))
+    }
+
+    /// The way that loses changes, see [`PostgresFeed::sequence`].
+    async fn poll_by_sequence(&mut self, seq: i64) -> Result<Poll, StoreError> {
+        let found: Vec<(i64, String, String, i64)> = PgStatement::<(BigInt, Text, Text, BigInt)>::new(
+            "SELECT seq, namespace, id, revision FROM change_log WHERE seq > ? ORDER BY seq",
+        )
+        .bind::<BigInt, _>(seq)
+        .rows(&mut self.conn)
+        .await?;
+        self.sequence = found.last().map(|row| row.0).or(self.sequence);
+        Ok(Poll::Changes(
+            found
+                .into_iter()
+                .map(|(_, namespace, id, revision)| FeedRow { key: rows::key(namespace, id), revision })
+                .collect(),
+        ))
+    }
+
+    pub(crate) async fn fetch(&mut self, keys: &[AgentKey]) -> Result<Vec<AgentVersion>, StoreError> {
+        in_time(LOAD_TIMEOUT, rows::by_keys(&mut self.conn, keys)).await
+    }
+
+    /// Until somebody has committed or it is time to look anyway. Announces what this process commits meanwhile.
+    pub(crate) async fn wait(&mut self, committed: &Notify) -> Result<(), StoreError> {
+        let poll_at = Instant::now() + POLL_INTERVAL;
+        loop {
+            tokio::select! {
+                () = self.woken.notified() => return Ok(()),
+                () = tokio::time::sleep_until(poll_at) => return Ok(()),
+                () = committed.notified() => {
+                    if let Some(last) = self.last_announced {
+                        tokio::time::sleep_until(last + ANNOUNCE_INTERVAL).await;
+                    }
+                    self.last_announced = Some(Instant::now());
+                    in_time(POLL_TIMEOUT, async {
+                        // On this connection and never inside of a write: NOTIFY makes commits wait for each other.
+                        Ok(self.conn.batch_execute("NOTIFY a2a_change").await?)
+                    })
+                    .await?;
+                }
+            }
+        }
+    }
+}

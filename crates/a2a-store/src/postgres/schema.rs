@@ -1,0 +1,125 @@
+//! The tables as diesel sees them; a test holds this file against a migrated database.
+
+/// SQL types that diesel does not know.
+pub(crate) mod sql_types {
+    /// A transaction id that never wraps around.
+    #[derive(diesel::query_builder::QueryId, diesel::sql_types::SqlType)]
+    #[diesel(postgres_type(name = "xid8"))]
+    pub struct Xid8;
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::Xid8;
+
+    store_meta (singleton) {
+        singleton -> Bool,
+        epoch -> Uuid,
+        change_log_pruned -> Xid8,
+    }
+}
+
+diesel::table! {
+    agents (namespace, id) {
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        content_hash -> Bytea,
+        name -> Text,
+        version -> Text,
+        description -> Text,
+        instructions -> Text,
+        category -> Text,
+        tags -> Json,
+        enabled -> Bool,
+        capabilities -> Json,
+        executor_kind -> Text,
+        executor_settings -> Json,
+        config -> Json,
+        deprecated -> Nullable<Json>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deployed_at -> Timestamptz,
+        updated_by -> Text,
+        removed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    agent_history (namespace, id, revision) {
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        content_hash -> Bytea,
+        name -> Text,
+        version -> Text,
+        description -> Text,
+        instructions -> Text,
+        category -> Text,
+        tags -> Json,
+        enabled -> Bool,
+        capabilities -> Json,
+        executor_kind -> Text,
+        executor_settings -> Json,
+        config -> Json,
+        deprecated -> Nullable<Json>,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        deployed_at -> Timestamptz,
+        updated_by -> Text,
+        removed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    tombstones (entity, namespace, id) {
+        entity -> Text,
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        purged_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use super::sql_types::Xid8;
+
+    change_log (xid, seq) {
+        xid -> Xid8,
+        seq -> BigInt,
+        entity -> Text,
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        op -> Text,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    applied_ops (op_id) {
+        op_id -> Uuid,
+        entity -> Text,
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        replaced_revision -> Nullable<BigInt>,
+        op -> Text,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    tool_usage (id) {
+        id -> BigInt,
+        at -> Timestamptz,
+        tool -> Text,
+        agent -> Nullable<Text>,
+        actor -> Text,
+        duration_us -> BigInt,
+        request_bytes -> BigInt,
+        response_bytes -> BigInt,
+        error_code -> Nullable<Text>,
+    }
+}

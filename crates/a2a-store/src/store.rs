@@ -1,0 +1,337 @@
+//! The database behind the cache: one interface, two backends.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use a2a_core::agent::Agent;
+use a2a_core::change::Outcome;
+use a2a_core::ids::{AgentKey, Revision};
+use a2a_core::time::Timestamp;
+use serde::Serialize;
+
+use crate::database_url::{DatabaseUrl, PostgresUrl, SqliteLocation};
+use crate::error::StoreError;
+use crate::feed::FeedSession;
+use crate::postgres::Postgres;
+use crate::round::Unit;
+use crate::sqlite::Sqlite;
+
+/// Where the store is.
+#[derive(Debug, Clone)]
+pub enum Location {
+    /// A Postgres database.
+    Postgres(Arc<PostgresUrl>),
+    /// A SQLite file, made when it is missing.
+    SqliteFile(PathBuf),
+    /// A SQLite database in memory: nothing is written anywhere, and everything else works as it does on disk.
+    Memory,
+}
+
+impl From<DatabaseUrl> for Location {
+    fn from(url: DatabaseUrl) -> Self {
+        match url {
+            DatabaseUrl::Postgres(url) => Self::Postgres(Arc::new(url)),
+            DatabaseUrl::Sqlite(SqliteLocation::File(path)) => Self::SqliteFile(path),
+            DatabaseUrl::Sqlite(SqliteLocation::Memory) => Self::Memory,
+        }
+    }
+}
+
+impl std::fmt::Display for Location {
+    /// For people: no user, no password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Postgres(url) => f.write_str(&url.display_safe()),
+            Self::SqliteFile(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+/// An open, migrated database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    Postgres(Arc<Postgres>),
+    Sqlite(Arc<Sqlite>),
+}
+
+/// One tool call, for analytics.
+#[derive(Debug, Clone)]
+pub struct ToolUsage {
+    /// When the call came in.
+    pub at: Timestamp,
+    /// Name of the tool.
+    pub tool: &'static str,
+    /// The one agent that it was about, if it was about one.
+    pub agent: Option<String>,
+    /// Who called, as declared.
+    pub actor: Arc<str>,
+    /// Time until the answer.
+    pub duration: Duration,
+    /// Size of the arguments as JSON.
+    pub request_bytes: usize,
+    /// Size of the structured result as JSON.
+    pub response_bytes: usize,
+    /// Code of the error, `None` for success.
+    pub error_code: Option<String>,
+}
+
+/// Calls of one tool within a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ToolUsageSummary {
+    /// Name of the tool.
+    pub tool: String,
+    /// How many calls.
+    pub calls: i64,
+    /// How many of them failed.
+    pub errors: i64,
+    /// Mean time until the answer, in microseconds.
+    pub mean_us: i64,
+    /// Longest time until the answer, in microseconds.
+    pub max_us: i64,
+}
+
+/// What the database says of itself.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    /// Product and version.
+    pub version: String,
+    /// Time of one empty round trip.
+    pub round_trip: Duration,
+    /// Rows of `agents`, removed ones not counted.
+    pub agents: i64,
+    /// Rows of `change_log`.
+    pub change_log: i64,
+    /// Rows of `agent_history`.
+    pub agent_history: i64,
+    /// The newest migration that was run.
+    pub schema: String,
+}
+
+/// One revision of an agent, current or replaced.
+#[derive(Debug, Clone)]
+pub struct AgentVersion {
+    /// The agent as it was.
+    pub agent: Arc<Agent>,
+    /// When this revision was a removal, the time of it.
+    pub removed_at: Option<Timestamp>,
+}
+
+/// A step of the migrations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MigrationStep {
+    /// Its name, which starts with its date.
+    pub name: String,
+    /// Whether the database has it.
+    pub applied: bool,
+}
+
+impl Store {
+    /// Connects, and brings the database up to date when it is older than this program.
+    ///
+    /// # Errors
+    /// When the database can't be reached, or is newer than this program.
+    pub async fn open(location: &Location) -> Result<Self, StoreError> {
+        let store = Self::connect(location).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Connects and looks at nothing.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn connect(location: &Location) -> Result<Self, StoreError> {
+        let backend = match location {
+            Location::Postgres(url) => Backend::Postgres(Arc::new(Postgres::connect(url.clone()).await?)),
+            Location::SqliteFile(path) => Backend::Sqlite(Arc::new(Sqlite::open(Some(path.clone())).await?)),
+            Location::Memory => Backend::Sqlite(Arc::new(Sqlite::open(None).await?)),
+        };
+        Ok(Self { backend })
+    }
+}
+
+/// Calls the same method of either backend.
+macro_rules! on_backend {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::Postgres($backend) => $call.await,
+            Backend::Sqlite($backend) => $call.await,
+        }
+    };
+}
+
+impl Store {
+    /// Runs the migrations that the database lacks, and returns their names. Several processes may call this at once.
+    ///
+    /// # Errors
+    /// When the database is newer than this program, or a step fails; a failed step leaves nothing behind.
+    pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
+        on_backend!(self, backend => backend.migrate())
+    }
+
+    /// Undoes the newest migration and returns its name.
+    ///
+    /// # Errors
+    /// When there is none or it fails.
+    pub async fn migrate_revert(&self) -> Result<String, StoreError> {
+        on_backend!(self, backend => backend.migrate_revert())
+    }
+
+    /// All steps that this program or the database knows, oldest first.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn migrate_status(&self) -> Result<Vec<MigrationStep>, StoreError> {
+        on_backend!(self, backend => backend.migrate_status())
+    }
+
+    /// Waits until the database can be written to, at least as far as a connection tells.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub async fn ready(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.ready().await,
+            Backend::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Commits units as one transaction and returns an outcome for each change of each unit. What the database itself
+    /// rejects is isolated and fails alone. With `recheck`, writes that an earlier attempt has committed are found and
+    /// not applied again.
+    ///
+    /// `base` may tell what the caller believes an agent to be: a right guess saves round trips, a wrong one costs one.
+    ///
+    /// # Errors
+    /// When nothing of it was committed, or it is not known whether it was ([`StoreError::is_ambiguous`]).
+    pub async fn commit(
+        &self,
+        units: Arc<[Unit]>,
+        recheck: bool,
+        base: Base<'_>,
+    ) -> Result<Vec<Vec<Outcome>>, StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.commit(units, recheck, base).await,
+            Backend::Sqlite(backend) => backend.commit(units, recheck).await,
+        }
+    }
+
+    /// Starts following the database. The session's first step is the load of everything.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub(crate) async fn feed(&self) -> Result<FeedSession, StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.feed().await.map(|f| FeedSession::Postgres(Box::new(f))),
+            Backend::Sqlite(backend) => backend.feed().await.map(FeedSession::Sqlite),
+        }
+    }
+
+    /// The revisions of an agent, newest first, starting below `before` when it is given.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn agent_history(
+        &self,
+        key: &AgentKey,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<AgentVersion>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        on_backend!(self, backend => backend.agent_history(key, before.unwrap_or(i64::MAX), limit))
+    }
+
+    /// One revision of an agent.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn agent_version(&self, key: &AgentKey, revision: Revision) -> Result<Option<AgentVersion>, StoreError> {
+        let found = self.agent_history(key, Some(revision.saturating_add(1)), 1).await?;
+        Ok(found.into_iter().next().filter(|version| version.agent.revision == revision))
+    }
+
+    /// Appends tool calls.
+    ///
+    /// # Errors
+    /// When nothing was committed.
+    pub async fn tool_usage_append(&self, rows: &[ToolUsage]) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        on_backend!(self, backend => backend.tool_usage_append(rows))
+    }
+
+    /// Calls by tool since a time, most used first.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn tool_usage_summary(&self, since: Timestamp) -> Result<Vec<ToolUsageSummary>, StoreError> {
+        on_backend!(self, backend => backend.tool_usage_summary(since))
+    }
+
+    /// Asks the database how it is.
+    ///
+    /// # Errors
+    /// When it can't be reached.
+    pub async fn health(&self) -> Result<Health, StoreError> {
+        on_backend!(self, backend => backend.health())
+    }
+
+    /// Deletes what is kept for a time only: the change log, applied operations and tool usage.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn prune(&self, keep: &Retention) -> Result<(), StoreError> {
+        on_backend!(self, backend => backend.prune(keep))
+    }
+
+    /// Makes the feed of Postgres read by sequence number, which loses changes: proves that the tests would see it.
+    #[doc(hidden)]
+    pub fn tail_by_sequence(&self) {
+        if let Backend::Postgres(backend) = &self.backend {
+            backend.tail_by_sequence();
+        }
+    }
+
+    /// Closes connections that are idle and more than what the writer needs.
+    pub fn release_idle(&self) {
+        if let Backend::Postgres(backend) = &self.backend {
+            backend.release_idle();
+        }
+    }
+}
+
+/// How long rows are kept that are kept for a time only.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Of the change log: a process that slept longer reconciles everything.
+    pub change_log: Duration,
+    /// Of applied operations: far longer than any write is retried.
+    pub applied_ops: Duration,
+    /// Of tool usage.
+    pub tool_usage: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            change_log: Duration::from_secs(60 * 60),
+            applied_ops: Duration::from_secs(24 * 60 * 60),
+            tool_usage: Duration::from_secs(90 * 24 * 60 * 60),
+        }
+    }
+}
+
+/// What the caller believes to be the current state of an agent.
+pub type Base<'b> = &'b (dyn Fn(&AgentKey) -> Option<Arc<Agent>> + Send + Sync);
+
+/// Rows by key, as backends return them.
+pub(crate) type ByKey<T> = HashMap<AgentKey, T>;

@@ -1,0 +1,26 @@
+//! The store against real databases: every case of a list runs on Postgres and on SQLite.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a failed expectation is a failed test"
+)]
+
+mod document;
+mod process;
+mod world;
+
+mod connect;
+mod contract;
+mod cuts;
+mod feed;
+mod hostile_text;
+mod migrations;
+mod model;
+mod op_id;
+mod outage;
+mod poison;
+mod short_cut;
+mod writer;

@@ -1,0 +1,117 @@
+//! What one server process runs of the store: cache, writer and feed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use a2a_core::agent::Agent;
+use a2a_core::change::{Change, Outcome};
+use a2a_core::ids::{AgentKey, Namespace};
+use a2a_store::Unit;
+use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
+use a2a_store::store::{Location, Store};
+use a2a_store::writer::{WriteError, Writer};
+use a2a_testing::wait::wait_until;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::World;
+
+/// How long anything may take that is bound to happen.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+
+pub(crate) struct Process {
+    pub(crate) store: Store,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) writer: Writer,
+    pub(crate) status: Arc<FeedStatus>,
+    shutdown: CancellationToken,
+    feed: JoinHandle<()>,
+}
+
+pub(crate) fn in_secs(seconds: u64) -> tokio::time::Instant {
+    tokio::time::Instant::now() + Duration::from_secs(seconds)
+}
+
+impl Process {
+    pub(crate) async fn start(location: &Location) -> Self {
+        Self::with_store(Store::open(location).await.unwrap()).await
+    }
+
+    /// Returns when the cache is loaded.
+    pub(crate) async fn with_store(store: Store) -> Self {
+        let cache = Arc::new(Cache::default());
+        let status = Arc::new(FeedStatus::default());
+        let committed = Arc::new(Notify::new());
+        let shutdown = CancellationToken::new();
+        let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
+        let feed =
+            tokio::spawn(feed::run(store.clone(), cache.clone(), status.clone(), committed, shutdown.clone()));
+        let mut loaded = status.loaded();
+        tokio::time::timeout(LIMIT, loaded.wait_for(|state| *state == LoadState::Loaded)).await.unwrap().unwrap();
+        Self { store, cache, writer, status, shutdown, feed }
+    }
+
+    pub(crate) async fn submit(&self, change: Change) -> Result<Outcome, WriteError> {
+        let outcomes = self.writer.submit(vec![Unit::one(change)], false, in_secs(20)).await?;
+        Ok(outcomes[0][0].clone())
+    }
+
+    /// Writes what has to succeed.
+    #[track_caller]
+    pub(crate) fn write(&self, change: Change) -> impl Future<Output = Outcome> {
+        let caller = std::panic::Location::caller();
+        async move {
+            match self.submit(change).await {
+                Ok(outcome) if outcome.is_success() => outcome,
+                other => panic!("{caller}: {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, id: &str) -> Option<Arc<Agent>> {
+        self.cache.read().get(&Namespace::default(), id).cloned()
+    }
+
+    /// The revision in the cache, 0 for none.
+    pub(crate) fn revision(&self, id: &str) -> i64 {
+        self.get(id).map_or(0, |agent| agent.revision)
+    }
+
+    pub(crate) fn agents(&self) -> BTreeMap<AgentKey, Arc<Agent>> {
+        self.cache.read().live().map(|agent| (agent.key(), agent.clone())).collect()
+    }
+
+    pub(crate) async fn stop(self) {
+        self.writer.close(LIMIT).await;
+        self.shutdown.cancel();
+        self.feed.await.unwrap();
+    }
+}
+
+/// Waits until every cache shows what the database holds, and ends the processes. Returns what the database holds.
+pub(crate) async fn finish(world: &World, processes: Vec<Process>) -> BTreeMap<AgentKey, Arc<Agent>> {
+    for process in &processes {
+        process.writer.close(LIMIT).await;
+    }
+    let fresh = Process::start(&world.location()).await;
+    let stored = fresh.agents();
+    let live = world.count("SELECT count(*) FROM agents WHERE removed_at IS NULL").await;
+    assert_eq!(i64::try_from(stored.len()).unwrap(), live);
+    let start = Instant::now();
+    for (number, process) in processes.iter().enumerate() {
+        wait_until(Duration::from_secs(5), &format!("cache {number} to equal the database"), async || {
+            process.agents() == stored
+        })
+        .await;
+        assert_eq!(process.cache.read().len(), stored.len());
+    }
+    let elapsed = start.elapsed();
+    assert!(elapsed < Duration::from_secs(3), "the caches took {elapsed:?}");
+    for process in processes {
+        process.stop().await;
+    }
+    fresh.stop().await;
+    stored
+}

@@ -1,0 +1,221 @@
+//! The settings of a process, validated together.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use a2a_core::error::{Problem, Problems};
+use a2a_core::ids::Namespace;
+use a2a_store::database_url::DatabaseUrl;
+use a2a_store::store::Location;
+use serde::Serialize;
+
+/// How agents are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageMode {
+    /// In the database; a reply to a write comes after its commit.
+    Persisted,
+    /// In memory only; nothing is written anywhere.
+    Memory,
+}
+
+impl fmt::Display for StorageMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Persisted => "persisted",
+            Self::Memory => "memory",
+        })
+    }
+}
+
+/// Settings as they come from flags and the environment, not yet looked at. Empty texts count as not set.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `DATABASE_URL`
+    pub database_url: Option<String>,
+    /// `A2A_STORAGE`
+    pub storage: Option<String>,
+    /// `USE_PERSISTED_REGISTRY`
+    pub use_persisted_registry: Option<String>,
+    /// `A2A_DATA_DIR`
+    pub data_dir: Option<PathBuf>,
+    /// `A2A_NAMESPACE`
+    pub namespace: Option<String>,
+    /// `A2A_WRITE_TIMEOUT_MS`
+    pub write_timeout_ms: Option<String>,
+}
+
+/// Valid settings.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How agents are kept.
+    pub storage: StorageMode,
+    /// Where.
+    pub location: Location,
+    /// The namespace of calls that name none.
+    pub namespace: Namespace,
+    /// A write that is not committed after this long is answered with an error.
+    pub write_timeout: Duration,
+    /// A call that comes while agents are still being loaded waits this long.
+    pub ready_timeout: Duration,
+}
+
+/// The name of the embedded database in the data directory.
+const SQLITE_FILE: &str = "a2a.db";
+const WRITE_TIMEOUT_DEFAULT_MS: u64 = 10_000;
+/// Below this a healthy disk may miss the deadline; above it every client has given up.
+const WRITE_TIMEOUT_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=55_000;
+/// Some clients give up after a second and a half, most wait a minute: enough for the largest registry to load.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Config {
+    /// Validates settings.
+    ///
+    /// # Errors
+    /// All problems, each with the name of the variable as path.
+    pub fn new(settings: &Settings) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let mut problem = |path: &str, message: String| {
+            problems.push(Problem { path: path.to_owned(), message });
+        };
+        let set = |text: &Option<String>| text.as_deref().map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
+
+        let storage = match set(&settings.storage).as_deref() {
+            None => None,
+            Some("persisted") => Some(StorageMode::Persisted),
+            Some("memory") => Some(StorageMode::Memory),
+            Some(other) => {
+                problem("A2A_STORAGE", format!("is {other:?}; use persisted or memory"));
+                None
+            }
+        };
+        let legacy = match set(&settings.use_persisted_registry).as_deref() {
+            None => None,
+            Some("true") => Some(StorageMode::Persisted),
+            Some("false") => Some(StorageMode::Memory),
+            Some(other) => {
+                problem("USE_PERSISTED_REGISTRY", format!("is {other:?}; use true or false"));
+                None
+            }
+        };
+        if let (Some(storage), Some(legacy)) = (storage, legacy)
+            && storage != legacy
+        {
+            problem(
+                "USE_PERSISTED_REGISTRY",
+                format!("means {legacy}, but A2A_STORAGE is {storage}; set only one of them"),
+            );
+        }
+        let storage = storage.or(legacy).unwrap_or(StorageMode::Persisted);
+
+        // A mistyped URL is an error in every mode: it would surprise when the mode is switched.
+        let url = match set(&settings.database_url).map(|text| DatabaseUrl::parse(&text)) {
+            None => None,
+            Some(Ok(url)) => Some(url),
+            Some(Err(error)) => {
+                problem("DATABASE_URL", error.to_string());
+                None
+            }
+        };
+        let location = match (storage, url) {
+            (StorageMode::Memory, _) => Some(Location::Memory),
+            (StorageMode::Persisted, Some(url)) => Some(Location::from(url)),
+            (StorageMode::Persisted, None) => match data_dir(settings.data_dir.as_deref()) {
+                Some(folder) => Some(Location::SqliteFile(folder.join(SQLITE_FILE))),
+                None => {
+                    problem(
+                        "A2A_DATA_DIR",
+                        "is not set and this user has no home directory; set it to a folder for the database"
+                            .to_owned(),
+                    );
+                    None
+                }
+            },
+        };
+        let namespace = match set(&settings.namespace).map(|text| Namespace::parse(&text)) {
+            None => Namespace::default(),
+            Some(Ok(namespace)) => namespace,
+            Some(Err(error)) => {
+                problem("A2A_NAMESPACE", error.to_string());
+                Namespace::default()
+            }
+        };
+        let write_timeout_ms = match set(&settings.write_timeout_ms) {
+            None => WRITE_TIMEOUT_DEFAULT_MS,
+            Some(text) => match text.parse() {
+                Ok(millis) if WRITE_TIMEOUT_RANGE_MS.contains(&millis) => millis,
+                _ => {
+                    problem(
+                        "A2A_WRITE_TIMEOUT_MS",
+                        format!(
+                            "is {text:?}; use milliseconds from {} to {}",
+                            WRITE_TIMEOUT_RANGE_MS.start(),
+                            WRITE_TIMEOUT_RANGE_MS.end()
+                        ),
+                    );
+                    WRITE_TIMEOUT_DEFAULT_MS
+                }
+            },
+        };
+        match location {
+            Some(location) if problems.is_empty() => Ok(Self {
+                storage,
+                location,
+                namespace,
+                write_timeout: Duration::from_millis(write_timeout_ms),
+                ready_timeout: READY_TIMEOUT,
+            }),
+            _ => Err(Problems(problems)),
+        }
+    }
+}
+
+fn data_dir(set: Option<&Path>) -> Option<PathBuf> {
+    match set.filter(|path| !path.as_os_str().is_empty()) {
+        Some(path) => Some(path.to_owned()),
+        None => directories::ProjectDirs::from("", "", "a2a-mcp").map(|dirs| dirs.data_dir().to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> Option<String> {
+        Some(value.to_owned())
+    }
+
+    #[test]
+    fn all_wrong_settings_are_named_at_once() {
+        let settings = Settings {
+            database_url: text("postgress://localhost/a2a"),
+            storage: text("disk"),
+            use_persisted_registry: text("yes"),
+            namespace: text("a b"),
+            write_timeout_ms: text("soon"),
+            data_dir: None,
+        };
+        let problems = Config::new(&settings).unwrap_err();
+        let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
+        for name in ["DATABASE_URL", "A2A_STORAGE", "USE_PERSISTED_REGISTRY", "A2A_NAMESPACE", "A2A_WRITE_TIMEOUT_MS"] {
+            assert!(named.contains(&name), "{name} not in {named:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_set_means_the_embedded_file() {
+        let settings = Settings { data_dir: Some("/tmp/x".into()), ..Settings::default() };
+        let config = Config::new(&settings).unwrap();
+        assert_eq!(config.storage, StorageMode::Persisted);
+        assert!(matches!(config.location, Location::SqliteFile(path) if path == Path::new("/tmp/x/a2a.db")));
+    }
+
+    #[test]
+    fn the_older_switch_still_works() {
+        let settings = Settings { use_persisted_registry: text("false"), ..Settings::default() };
+        assert_eq!(Config::new(&settings).unwrap().storage, StorageMode::Memory);
+        let both = Settings { storage: text("persisted"), ..settings };
+        assert!(Config::new(&both).unwrap_err().to_string().contains("set only one"));
+    }
+}

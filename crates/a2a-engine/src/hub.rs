@@ -1,0 +1,199 @@
+//! The running system: one method for each operation. Every face calls these.
+
+mod agents;
+mod stats;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use a2a_core::ids::Namespace;
+use a2a_core::registry::Registry;
+use a2a_store::error::StoreError;
+use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
+use a2a_store::store::Store;
+pub use a2a_store::store::ToolUsage;
+use a2a_store::writer::Writer;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, StorageMode};
+use crate::error::HubError;
+
+pub use agents::{
+    AgentHistoryEntry, DeployOptions, DeployedAgent, Durability, RemoveOptions, RemovedAgent, UpdateOptions,
+    WriteStatus,
+};
+pub use stats::{DatabaseStats, FeedStats, HubStats};
+
+/// How long what was accepted may take to be committed when the process ends.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The running system. Cheap to clone; all clones are the same system.
+#[derive(Debug, Clone)]
+pub struct Hub {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    cache: Arc<Cache>,
+    feed: Arc<FeedStatus>,
+    running: OnceLock<Running>,
+    shutdown: CancellationToken,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What exists once the database was opened.
+#[derive(Debug, Clone)]
+struct Running {
+    store: Store,
+    writer: Writer,
+}
+
+impl Hub {
+    /// Starts the system and returns at once; the database is opened in the background, and tried again until it is
+    /// there. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn open(config: Config) -> Self {
+        let inner = Arc::new(Inner {
+            config,
+            cache: Arc::new(Cache::new(Registry::new())),
+            feed: Arc::default(),
+            running: OnceLock::new(),
+            shutdown: CancellationToken::new(),
+        });
+        tokio::spawn(run(inner.clone()));
+        Self { inner }
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The namespace of calls that name none.
+    #[must_use]
+    pub fn default_namespace(&self) -> &Namespace {
+        &self.inner.config.namespace
+    }
+
+    /// Waits until the agents are loaded, for as long as a call may wait.
+    ///
+    /// # Errors
+    /// [`HubError::NotReady`] or [`HubError::Unusable`].
+    pub async fn ready(&self) -> Result<(), HubError> {
+        self.running().await.map(drop)
+    }
+
+    async fn running(&self) -> Result<&Running, HubError> {
+        let mut loaded = self.inner.feed.loaded();
+        let wait = loaded.wait_for(|state| !matches!(state, LoadState::Loading(_)));
+        let state = match tokio::time::timeout(self.inner.config.ready_timeout, wait).await {
+            Ok(Ok(state)) => state.clone(),
+            // The feed ended, or it takes too long.
+            _ => self.inner.feed.loaded().borrow().clone(),
+        };
+        match (state, self.inner.running.get()) {
+            (LoadState::Loaded, Some(running)) => Ok(running),
+            (LoadState::Failed(reason), _) => {
+                tracing::error!(%reason, "the database can't be used");
+                Err(HubError::Unusable { reason: public_reason(&reason) })
+            }
+            (LoadState::Loading(reason), _) => Err(HubError::NotReady { reason: reason.as_deref().map(public_reason) }),
+            (LoadState::Loaded, None) => Err(HubError::NotReady { reason: None }),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.inner.config.write_timeout
+    }
+
+    /// What a successful write can claim.
+    #[must_use]
+    pub fn durability(&self) -> Durability {
+        match self.inner.config.storage {
+            StorageMode::Persisted => Durability::Committed,
+            StorageMode::Memory => Durability::Accepted,
+        }
+    }
+
+    /// How old the answers of reads may be, when that is worth telling.
+    #[must_use]
+    pub fn stale(&self) -> Option<Duration> {
+        self.inner.feed.stale()
+    }
+
+    /// Notes a tool call for analytics.
+    pub fn tool_used(&self, usage: ToolUsage) {
+        if let Some(running) = self.inner.running.get() {
+            running.writer.tool_used(usage);
+        }
+    }
+
+    /// Ends the system: commits what was accepted, within a second, and reports the rest to its callers as not done.
+    pub async fn close(&self) {
+        if let Some(running) = self.inner.running.get() {
+            running.writer.close(CLOSE_LIMIT).await;
+        }
+        self.inner.shutdown.cancel();
+    }
+}
+
+/// Opens the database and follows it until the end.
+async fn run(inner: Arc<Inner>) {
+    let Some(store) = open_store(&inner).await else { return };
+    let committed = Arc::new(Notify::new());
+    let writer = Writer::start(store.clone(), inner.cache.clone(), committed.clone());
+    if inner.running.set(Running { store: store.clone(), writer }).is_err() {
+        tracing::error!("the system was started twice");
+        return;
+    }
+    feed::run(store, inner.cache.clone(), inner.feed.clone(), committed, inner.shutdown.clone()).await;
+}
+
+async fn open_store(inner: &Inner) -> Option<Store> {
+    const RETRY: Duration = Duration::from_millis(250);
+    /// Somebody has to change something first; a process that lives on finds out without much noise.
+    const RETRY_UNUSABLE: Duration = Duration::from_secs(5);
+    loop {
+        let opened = tokio::select! {
+            () = inner.shutdown.cancelled() => return None,
+            opened = Store::open(&inner.config.location) => opened,
+        };
+        let error: StoreError = match opened {
+            Ok(store) => return Some(store),
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "the database can't be opened; trying again");
+        inner.feed.unavailable(&error);
+        let pause = if error.is_transient() { RETRY } else { RETRY_UNUSABLE };
+        tokio::select! {
+            () = inner.shutdown.cancelled() => return None,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// The part of an error of the store that a caller may see: its kind, not hosts or paths, which `doctor` shows.
+fn public_reason(error: &str) -> String {
+    const KNOWN: [(&str, &str); 6] = [
+        ("has schema", "the database was made by a newer version of a2a-mcp"),
+        ("refused", "the database server refuses connections"),
+        ("authentication", "the database does not accept the credentials"),
+        ("does not exist", "the database does not exist"),
+        ("SQLite file", "the database file can't be opened"),
+        ("migration failed", "the database could not be brought up to date"),
+    ];
+    KNOWN
+        .iter()
+        .find(|(part, _)| error.contains(part))
+        .map_or("the database can't be reached", |(_, reason)| reason)
+        .to_owned()
+}

@@ -1,0 +1,16 @@
+//! The running system: [`hub::Hub`] opens the store, fills the cache, and owns the writer and the feed.
+//!
+//! One async method for each operation; every face (tools, command line) calls these and nothing below them. The crate
+//! knows no wire protocol and no command line.
+//!
+//! Invariants:
+//! - [`hub::Hub::open`] returns at once. Operations wait a bounded time for the first load and then say so; they never
+//!   answer from a cache that is not filled.
+//! - Reads of agents never wait for the database.
+//! - Validation comes first, is pure, and reports all problems at once.
+
+pub mod config;
+pub mod doctor;
+pub mod error;
+pub mod hub;
+pub mod maintenance;

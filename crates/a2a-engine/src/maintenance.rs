@@ -1,0 +1,64 @@
+//! Looking after the database from outside of a running system: is it there, which schema has it.
+//!
+//! Errors of this module are for operators. They name hosts, paths and tables, which callers of tools never see, but no
+//! credentials.
+
+use a2a_store::store::{Location, Store};
+
+use crate::config::Config;
+
+pub use a2a_store::error::StoreError;
+pub use a2a_store::store::MigrationStep;
+
+/// Opens the database as a server would at its start, which makes or updates it when needed, and closes it again.
+///
+/// # Errors
+/// Why a server could not use it. Nothing is tried again.
+pub async fn database_check(config: &Config) -> Result<(), StoreError> {
+    Store::open(&config.location).await.map(drop)
+}
+
+/// Runs the migrations that the database lacks and returns their names.
+///
+/// # Errors
+/// When the database can't be reached or is newer than this program, or a step fails; a failed step leaves nothing.
+pub async fn migrate_run(config: &Config) -> Result<Vec<String>, StoreError> {
+    Store::connect(&config.location).await?.migrate().await
+}
+
+/// Undoes the newest migration, with all that is stored in what it made, and returns its name.
+///
+/// # Errors
+/// When there is none or it fails.
+pub async fn migrate_revert(config: &Config) -> Result<String, StoreError> {
+    Store::connect(&config.location).await?.migrate_revert().await
+}
+
+/// All steps that this program or the database knows, oldest first. A SQLite file that is missing is not made.
+///
+/// # Errors
+/// When the database can't be reached.
+pub async fn migrate_status(config: &Config) -> Result<Vec<MigrationStep>, StoreError> {
+    if !exists(&config.location) {
+        return migrate_known().await;
+    }
+    Store::connect(&config.location).await?.migrate_status().await
+}
+
+/// All steps that this program knows, none of them applied.
+///
+/// # Errors
+/// When the steps inside the program can't be read.
+pub async fn migrate_known() -> Result<Vec<MigrationStep>, StoreError> {
+    // An empty database in memory: both backends have the same steps under the same names.
+    Store::connect(&Location::Memory).await?.migrate_status().await
+}
+
+/// Whether there is something to open. What a server holds is known only to the server.
+pub(crate) fn exists(location: &Location) -> bool {
+    match location {
+        // An empty file is what a process leaves that was killed right after it began.
+        Location::SqliteFile(path) => std::fs::metadata(path).is_ok_and(|file| file.len() > 0),
+        Location::Postgres(_) | Location::Memory => true,
+    }
+}

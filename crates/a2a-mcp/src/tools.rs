@@ -1,0 +1,194 @@
+//! The tools: a file for each noun, and here what they share.
+//!
+//! Arguments are read by hand from JSON, so that all problems of a call are reported at once; the schema that a model
+//! sees is derived from the argument types, and a test holds one against the other.
+
+pub(crate) mod agent;
+pub(crate) mod registry;
+mod schema;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use a2a_core::ids::{Actor, Namespace, OpId};
+use a2a_core::input::{ObjectReader, read_object};
+use a2a_core::time::Timestamp;
+use a2a_engine::hub::{Hub, ToolUsage};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use rmcp::handler::server::router::tool::ToolRoute;
+use rmcp::handler::server::tool::ToolCallContext;
+use rmcp::model::{CallToolResult, ContentBlock, Tool, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::server::Server;
+use crate::tool_error::ToolError;
+
+/// The largest result that a tool gives, as compact JSON: clients cut larger ones off, or refuse them.
+pub(crate) const RESULT_BYTES_MAX: usize = 32 * 1024;
+
+/// Arguments of a tool.
+pub(crate) trait Arguments: JsonSchema + Sized + Send + 'static {
+    /// Reads the arguments and notes every problem.
+    fn read(r: &mut ObjectReader<'_, '_>) -> Option<Self>;
+}
+
+/// What a tool call works with.
+#[derive(Debug)]
+pub(crate) struct Call<'s> {
+    pub(crate) hub: &'s Hub,
+    pub(crate) actor: Actor,
+}
+
+/// A successful result.
+pub(crate) struct Reply<R> {
+    /// Matches the output schema.
+    pub(crate) result: R,
+    /// The same in short, for clients that show or pass on text only. Its first line is the answer.
+    pub(crate) text: String,
+    /// The one agent that the call was about, for analytics.
+    pub(crate) about: Option<String>,
+}
+
+impl<R> Reply<R> {
+    pub(crate) fn new(result: R, text: String) -> Self {
+        Self { result, text, about: None }
+    }
+}
+
+/// What is fixed of a tool.
+pub(crate) struct Definition {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) effect: Effect,
+}
+
+/// What a tool does to the registry.
+pub(crate) enum Effect {
+    /// Nothing.
+    Reads,
+    /// It changes it, and calling it twice is the same as once.
+    Writes,
+    /// It takes away.
+    Destroys,
+}
+
+/// The future of a tool call.
+pub(crate) type Answer<'s, R> = BoxFuture<'s, Result<Reply<R>, ToolError>>;
+
+/// Makes a tool of a function.
+pub(crate) fn route<A, R>(definition: Definition, run: for<'s> fn(Call<'s>, A) -> Answer<'s, R>) -> ToolRoute<Server>
+where
+    A: Arguments,
+    R: Serialize + JsonSchema + 'static,
+{
+    let Definition { name, title, description, effect } = definition;
+    let annotations = ToolAnnotations::new().open_world(false);
+    let annotations = match effect {
+        Effect::Reads => annotations.read_only(true),
+        Effect::Writes => annotations.read_only(false).destructive(false).idempotent(true),
+        Effect::Destroys => annotations.read_only(false).destructive(true).idempotent(true),
+    };
+    let tool = Tool::new(name, description, Arc::new(schema::input::<A>()))
+        .with_title(title)
+        .with_raw_output_schema(Arc::new(schema::output::<R>()))
+        .with_annotations(annotations);
+    ToolRoute::new_dyn(tool, move |context: ToolCallContext<'_, Server>| {
+        async move {
+            let server = context.service;
+            let started = (SystemTime::now(), Instant::now());
+            let actor = server.actor(context.request_context.client_info());
+            let arguments = Value::Object(context.arguments.unwrap_or_default());
+            let request_bytes = json_bytes(&arguments);
+            let call = Call { hub: server.hub(), actor: actor.clone() };
+            let answer = async {
+                let arguments = read_object(&arguments, "", A::read)?;
+                finish(run(call, arguments).await?)
+            };
+            // A panic that is not caught here would leave the client waiting for ever.
+            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Err(ToolError::internal()));
+            let (result, response_bytes, about, error_code) = match answer {
+                Ok((result, bytes, about)) => (result, bytes, about, None),
+                Err(error) => {
+                    let code = error.code().to_owned();
+                    (error.into_result(), 0, None, Some(code))
+                }
+            };
+            server.hub().tool_used(ToolUsage {
+                at: Timestamp::from_system_time(started.0),
+                tool: name,
+                agent: about,
+                actor: actor.as_str().into(),
+                duration: started.1.elapsed(),
+                request_bytes,
+                response_bytes,
+                error_code,
+            });
+            Ok(result.into())
+        }
+        .boxed()
+    })
+}
+
+/// Counts the bytes of a value as compact JSON without writing them anywhere.
+fn json_bytes(value: &impl Serialize) -> usize {
+    struct Counter(usize);
+    impl std::io::Write for Counter {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    match serde_json::to_writer(&mut counter, value) {
+        Ok(()) => counter.0,
+        Err(_) => 0,
+    }
+}
+
+fn finish<R: Serialize>(reply: Reply<R>) -> Result<(CallToolResult, usize, Option<String>), ToolError> {
+    let Reply { result, text, about } = reply;
+    let value = serde_json::to_value(&result).map_err(|error| {
+        tracing::error!(%error, "a result could not be written as JSON");
+        ToolError::internal()
+    })?;
+    let bytes = json_bytes(&value);
+    let mut result = CallToolResult::structured(value);
+    result.content = vec![ContentBlock::text(text)];
+    Ok((result, bytes, about))
+}
+
+/// Reads the namespace argument that every tool has.
+pub(crate) fn read_namespace(r: &mut ObjectReader<'_, '_>) -> Option<Namespace> {
+    match Namespace::parse(r.text("namespace")?) {
+        Ok(namespace) => Some(namespace),
+        Err(error) => {
+            r.problem("namespace", error.to_string());
+            None
+        }
+    }
+}
+
+/// Reads the name of an earlier call whose outcome is not known.
+pub(crate) fn read_op_id(r: &mut ObjectReader<'_, '_>) -> Option<OpId> {
+    let text = r.text("op_id")?;
+    match text.parse() {
+        Ok(id) => Some(OpId(id)),
+        Err(_) => {
+            r.problem("op_id", "is not an op_id; copy it from the reply whose outcome was unknown");
+            None
+        }
+    }
+}
+
+/// A revision argument.
+pub(crate) fn read_revision(r: &mut ObjectReader<'_, '_>, name: &'static str) -> Option<i64> {
+    r.integer(name, 0..=i64::MAX)
+}

@@ -1,0 +1,216 @@
+//! Tools on the registry as a whole.
+
+use std::time::Duration;
+
+use a2a_core::ids::Namespace;
+use a2a_core::input::ObjectReader;
+use a2a_engine::hub::{DatabaseStats, HubStats};
+use futures_util::FutureExt as _;
+use rmcp::handler::server::router::tool::ToolRoute;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::server::Server;
+use crate::tools::{Answer, Arguments, Call, Definition, Effect, Reply, read_namespace};
+
+/// Names and counts shown of each list.
+const COUNTS_SHOWN: usize = 20;
+
+/// All tools on the registry.
+pub(crate) fn routes() -> Vec<ToolRoute<Server>> {
+    vec![crate::tools::route(
+        Definition {
+            name: "registry_stats",
+            title: "Registry statistics",
+            description: "How many agents there are, by category and tag; where they are stored, and whether database, \
+                          feed and writer are healthy. For trouble and overviews.",
+            effect: Effect::Reads,
+        },
+        run,
+    )]
+}
+
+#[derive(Debug, JsonSchema)]
+#[allow(missing_docs, reason = "the schema is what a model reads; every word costs")]
+struct StatsArgs {
+    /// Count only this one.
+    #[schemars(with = "Option<String>")]
+    namespace: Option<Namespace>,
+}
+
+impl Arguments for StatsArgs {
+    fn read(r: &mut ObjectReader<'_, '_>) -> Option<Self> {
+        Some(Self { namespace: read_namespace(r) })
+    }
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct StatsResult {
+    agents: AgentCounts,
+    storage: StorageState,
+    database: DatabaseState,
+    feed: FeedState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer: Option<WriterState>,
+    /// Last 24 hours.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    usage: Vec<UsageRow>,
+    server: &'static str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct AgentCounts {
+    total: usize,
+    enabled: usize,
+    disabled: usize,
+    deprecated: usize,
+    categories: Vec<(String, usize)>,
+    tags: Vec<(String, usize)>,
+    namespaces: Vec<(String, usize)>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct StorageState {
+    /// persisted or memory
+    mode: String,
+    location: String,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct DatabaseState {
+    reachable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    round_trip_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<i64>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct FeedState {
+    connected: bool,
+    /// Since memory last equalled the database.
+    age_ms: u64,
+    reconciled: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct WriterState {
+    queued: usize,
+    commits: u64,
+    changes: u64,
+    retries: u64,
+    last_commit_ms: f64,
+    telemetry_lost: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(inline)]
+struct UsageRow {
+    tool: String,
+    calls: i64,
+    errors: i64,
+    mean_ms: f64,
+    max_ms: f64,
+}
+
+fn millis(duration: Duration) -> f64 {
+    millis_of_micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Milliseconds with two digits, which is what anybody reads.
+#[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
+fn millis_of_micros(micros: i64) -> f64 {
+    (micros as f64 / 10.0).round() / 100.0
+}
+
+fn run<'s>(call: Call<'s>, args: StatsArgs) -> Answer<'s, StatsResult> {
+    async move {
+        let stats = call.hub.registry_stats(args.namespace.as_ref()).await?;
+        let result = result(stats);
+        let text = text(&result);
+        Ok(Reply::new(result, text))
+    }
+    .boxed()
+}
+
+fn result(stats: HubStats) -> StatsResult {
+    let shown = |counts: Vec<(String, usize)>| counts.into_iter().take(COUNTS_SHOWN).collect::<Vec<_>>();
+    let database = match stats.database {
+        DatabaseStats::Reachable(health) => DatabaseState {
+            reachable: true,
+            version: Some(health.version),
+            schema: Some(health.schema),
+            round_trip_ms: Some(millis(health.round_trip)),
+            agents: Some(health.agents),
+        },
+        DatabaseStats::Unreachable => {
+            DatabaseState { reachable: false, version: None, schema: None, round_trip_ms: None, agents: None }
+        }
+    };
+    StatsResult {
+        agents: AgentCounts {
+            total: stats.registry.total,
+            enabled: stats.registry.enabled,
+            disabled: stats.registry.disabled,
+            deprecated: stats.registry.deprecated,
+            categories: shown(stats.registry.categories),
+            tags: shown(stats.registry.tags),
+            namespaces: shown(stats.registry.namespaces),
+        },
+        storage: StorageState { mode: stats.storage.to_string(), location: stats.location },
+        database,
+        feed: FeedState {
+            connected: stats.feed.connected,
+            age_ms: u64::try_from(stats.feed.age.as_millis()).unwrap_or(u64::MAX),
+            reconciled: stats.feed.reconciled,
+        },
+        writer: stats.writer.map(|writer| WriterState {
+            queued: writer.queued,
+            commits: writer.commits,
+            changes: writer.changes,
+            retries: writer.retries,
+            last_commit_ms: millis(writer.last_commit),
+            telemetry_lost: writer.telemetry_lost,
+        }),
+        usage: stats
+            .usage
+            .into_iter()
+            .map(|row| UsageRow {
+                tool: row.tool,
+                calls: row.calls,
+                errors: row.errors,
+                mean_ms: millis_of_micros(row.mean_us),
+                max_ms: millis_of_micros(row.max_us),
+            })
+            .collect(),
+        server: concat!("a2a-mcp ", env!("CARGO_PKG_VERSION")),
+    }
+}
+
+fn text(result: &StatsResult) -> String {
+    let StatsResult { agents, storage, database, feed, .. } = result;
+    let health = match (database.reachable, &database.version) {
+        (true, Some(version)) => format!("{version}, round trip {} ms", database.round_trip_ms.unwrap_or_default()),
+        _ => "not reachable; reads go on from memory, writes fail until it is back (run a2a-mcp doctor)".to_owned(),
+    };
+    format!(
+        "{} agents ({} enabled, {} disabled, {} deprecated)\nstorage: {} at {}\ndatabase: {health}\nfeed: {}, {} ms old",
+        agents.total,
+        agents.enabled,
+        agents.disabled,
+        agents.deprecated,
+        storage.mode,
+        storage.location,
+        if feed.connected { "connected" } else { "not connected" },
+        feed.age_ms,
+    )
+}

@@ -1,5 +1,6 @@
 //! One durable agent registry shared by every MCP client on the machine.
 
+pub mod cli;
 pub mod server;
 mod tool_error;
 mod tools;

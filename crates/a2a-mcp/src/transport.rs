@@ -31,8 +31,8 @@ use std::sync::Arc;
 use a2a_core::limits::{CALLS_IN_WORK_MAX, LINE_BYTES_MAX};
 use rmcp::RoleServer;
 use rmcp::model::{
-    ClientJsonRpcMessage, ClientNotification, ClientRequest, GetMeta as _, JsonRpcMessage, ProtocolVersion, RequestId, ServerJsonRpcMessage,
-    ServerNotification,
+    ClientJsonRpcMessage, ClientNotification, ClientRequest, GetMeta as _, JsonRpcMessage, ProtocolVersion, RequestId,
+    ServerJsonRpcMessage, ServerNotification,
 };
 use rmcp::transport::Transport;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -42,7 +42,7 @@ use self::admission::{Admission, Calls};
 use self::line_reader::{Line, LineReader};
 use self::message::{Rejection, message_of};
 use self::output::Output;
-pub use self::stdio::{StdinStream, StdoutStream, StdioTransport};
+pub use self::stdio::{StdinStream, StdioTransport, StdoutStream};
 
 /// Most messages that are looked at behind a request that finds no room.
 const LOOK_AHEAD_MESSAGES_MAX: usize = 64;
@@ -160,7 +160,8 @@ where
             } else if self.input_ended {
                 return None;
             }
-            let look_ahead_full = self.waiting.len() >= LOOK_AHEAD_MESSAGES_MAX || self.waiting_bytes >= self.limits.line_bytes;
+            let look_ahead_full =
+                self.waiting.len() >= LOOK_AHEAD_MESSAGES_MAX || self.waiting_bytes >= self.limits.line_bytes;
             if self.input_ended || look_ahead_full {
                 self.calls.changed.notified().await;
                 continue;
@@ -246,7 +247,8 @@ where
             return true;
         }
         // A cancelled request is not answered, so that dropping it here is all that has to be done.
-        self.waiting.retain(|waiting| !matches!(&waiting.message, JsonRpcMessage::Request(request) if request.id == *id));
+        self.waiting
+            .retain(|waiting| !matches!(&waiting.message, JsonRpcMessage::Request(request) if request.id == *id));
         self.waiting_bytes = self.waiting.iter().map(|waiting| waiting.bytes).sum();
         false
     }
@@ -266,7 +268,10 @@ where
             Admission::Full => Passage::NoRoom(arrived),
             // An error with the id would be taken for the answer to the request that is in work.
             Admission::InWork => {
-                let message = format!("a request with the id {} is in work; give each request an id of its own", shown(&request.id));
+                let message = format!(
+                    "a request with the id {} is in work; give each request an id of its own",
+                    shown(&request.id)
+                );
                 self.reject(Rejection::invalid_request(None, message));
                 Passage::Answered
             }
@@ -325,7 +330,8 @@ where
                 && error.kind() == io::ErrorKind::InvalidData
                 && answered.is_some()
             {
-                let rejection = Rejection::internal(answered, format!("the answer could not be written as JSON: {error}"));
+                let rejection =
+                    Rejection::internal(answered, format!("the answer could not be written as JSON: {error}"));
                 result = output.write_line(&mut Some(rejection.into_line())).await;
             }
             drop(room);
@@ -356,7 +362,8 @@ fn era_opened_by(request: &ClientRequest) -> Era {
         other => {
             let meta = other.get_meta();
             let complete = meta.missing_required_keys(&ProtocolVersion::V_2026_07_28).is_empty();
-            let known = meta.protocol_version().is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version));
+            let known =
+                meta.protocol_version().is_some_and(|version| ProtocolVersion::KNOWN_VERSIONS.contains(&version));
             if complete && known { Era::Stateless } else { Era::Unopened }
         }
     }

@@ -45,6 +45,9 @@ pub enum StoreError {
     /// Another process wrote the same new key at the same moment; the transaction was rolled back.
     #[error("another process wrote the same key at the same moment")]
     Raced,
+    /// A part of the batch was committed, and the rest was not.
+    #[error("a part of the batch was committed; the rest failed: {0}")]
+    Partial(#[source] Box<StoreError>),
     /// A row of the database is not what this program writes.
     #[error("row {key} of {table} can't be read: {reason}")]
     Row {
@@ -78,7 +81,8 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect(error) => error.is_transient(),
-            Self::Timeout(_) | Self::Raced | Self::Task(_) => true,
+            // With a part committed, trying again is what tells each caller its own outcome.
+            Self::Timeout(_) | Self::Raced | Self::Task(_) | Self::Partial(_) => true,
             Self::Database(error) => is_transient(error),
             Self::Url(_)
             | Self::SqliteOpen { .. }
@@ -92,7 +96,7 @@ impl StoreError {
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
         match self {
-            Self::Timeout(_) | Self::Task(_) => true,
+            Self::Timeout(_) | Self::Task(_) | Self::Partial(_) => true,
             Self::Database(error) => {
                 is_transient(error)
                     && !matches!(error, DieselError::DatabaseError(DatabaseErrorKind::SerializationFailure, _))

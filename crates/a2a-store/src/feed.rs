@@ -38,6 +38,7 @@ const APPLY_AGENTS_MAX: usize = 32;
 pub const STALE_AFTER: Duration = Duration::from_millis(1_000);
 /// How long the cache remembers that an agent was removed: far longer than any older state can be on its way to it.
 const REMEMBER_REMOVED: Duration = Duration::from_secs(600);
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The registry in memory, shared by readers, the writer and the feed. Held for microseconds, never while waiting.
 pub type Cache = RwLock<Registry>;
@@ -259,13 +260,20 @@ async fn follow(store: &Store, cache: &Arc<Cache>, status: &FeedStatus, committe
         status.loaded.send_replace(LoadState::Loaded);
     }
     status.fresh(before);
+    let mut forgotten = Instant::now();
     loop {
         let before = Instant::now();
         match session.poll().await? {
+            Poll::Changes(rows) if rows.is_empty() => {}
             Poll::Changes(rows) => apply_changes(&mut session, cache, rows).await?,
             Poll::Reconcile => reconcile(&mut session, cache, status).await?,
         }
         status.fresh(before);
+        if forgotten.elapsed() > FORGET_INTERVAL {
+            forgotten = Instant::now();
+            let horizon = now().0.saturating_sub(i64::try_from(REMEMBER_REMOVED.as_millis()).unwrap_or(i64::MAX));
+            cache.write().forget_removed_before(Timestamp(horizon));
+        }
         session.wait(committed).await?;
     }
 }
@@ -276,6 +284,8 @@ fn now() -> Timestamp {
 
 /// Fills the cache. Reading and indexing go on at the same time, on two threads.
 async fn load(session: &mut FeedSession, cache: &Arc<Cache>) -> Result<(), StoreError> {
+    // What an attempt that failed has left may have been removed since. Nobody reads or writes before the load is done.
+    *cache.write() = Registry::new();
     // Bounded: a few chunks ahead are enough to keep both sides busy.
     let (sender, mut receiver) = mpsc::channel::<Vec<Agent>>(4);
     let target = cache.clone();
@@ -314,10 +324,7 @@ async fn apply_changes(session: &mut FeedSession, cache: &Cache, rows: Vec<FeedR
             }
         }
     }
-    fetch_into(session, cache, newest).await?;
-    let horizon = Timestamp(now().0.saturating_sub(i64::try_from(REMEMBER_REMOVED.as_millis()).unwrap_or(i64::MAX)));
-    cache.write().forget_removed_before(horizon);
-    Ok(())
+    fetch_into(session, cache, newest).await
 }
 
 /// Reads the rows of `keys` and applies them; what has no row any more was removed at the revision that is given.

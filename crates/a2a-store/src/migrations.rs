@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use diesel::backend::Backend;
-use diesel::migration::{Migration, MigrationSource};
+use diesel::migration::{Migration, MigrationSource, MigrationVersion};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 use crate::error::StoreError;
@@ -26,6 +26,13 @@ fn known<DB: Backend>(source: &EmbeddedMigrations) -> Result<Vec<(String, String
         .collect();
     steps.sort_unstable();
     Ok(steps)
+}
+
+/// The name of the step with this version.
+pub(crate) fn name<DB: Backend>(source: &EmbeddedMigrations, version: &MigrationVersion<'_>) -> Result<String, StoreError> {
+    let version = version.to_string();
+    let found = known::<DB>(source)?.into_iter().find(|(known, _)| *known == version);
+    Ok(found.map_or(version, |(_, name)| name))
 }
 
 /// All steps, with what the database has. A step that this program does not know has its version as name.

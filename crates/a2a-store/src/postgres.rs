@@ -181,7 +181,7 @@ impl Postgres {
             }
             // Another process may have been quicker, so that this looks at the versions again, under the lock.
             let done = conn.run_pending_migrations(migrations::POSTGRES).map_err(migrations::failed)?;
-            Ok(done.iter().map(ToString::to_string).collect())
+            done.iter().map(|step| migrations::name::<diesel::pg::Pg>(&migrations::POSTGRES, step)).collect()
         })
         .await
     }
@@ -189,7 +189,7 @@ impl Postgres {
     pub(crate) async fn migrate_revert(&self) -> Result<String, StoreError> {
         self.migrating(|conn| {
             let reverted = conn.revert_last_migration(migrations::POSTGRES).map_err(migrations::failed)?;
-            Ok(reverted.to_string())
+            migrations::name::<diesel::pg::Pg>(&migrations::POSTGRES, &reverted)
         })
         .await
     }

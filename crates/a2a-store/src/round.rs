@@ -157,6 +157,17 @@ impl<'a> Round<'a> {
                         (Step::Decided(decision), current.filter(|c| !c.removed).map(|c| c.revision))
                     })
                     .collect();
+                if steps.iter().any(|(step, _)| matches!(step, Step::AlreadyApplied(_))) {
+                    // The unit was committed as a whole. What left no trace had nothing to change at that time,
+                    // whatever has become of it since.
+                    for ((step, live), change) in steps.iter_mut().zip(&unit.changes) {
+                        if matches!(step, Step::Decided(_)) {
+                            let revision = change.expected_revision.or(*live).unwrap_or(0);
+                            *step = Step::Decided(Decision::Unchanged { revision });
+                        }
+                    }
+                    return steps;
+                }
                 let fails = |step: &Step| matches!(step, Step::Decided(d) if !d.is_success());
                 if steps.iter().any(|(step, _)| fails(step)) {
                     for (step, _) in &mut steps {

@@ -96,7 +96,9 @@ impl Sqlite {
             conn.immediate_transaction(|conn| {
                 migrations::is_pending::<diesel::sqlite::Sqlite>(&migrations::SQLITE, &applied(conn)?)?;
                 let done = conn.run_pending_migrations(migrations::SQLITE).map_err(migrations::failed)?;
-                Ok(done.iter().map(ToString::to_string).collect())
+                done.iter()
+                    .map(|step| migrations::name::<diesel::sqlite::Sqlite>(&migrations::SQLITE, step))
+                    .collect()
             })
         })
         .await
@@ -106,7 +108,7 @@ impl Sqlite {
         with(&self.writer, |conn| {
             conn.immediate_transaction(|conn| {
                 let reverted = conn.revert_last_migration(migrations::SQLITE).map_err(migrations::failed)?;
-                Ok(reverted.to_string())
+                migrations::name::<diesel::sqlite::Sqlite>(&migrations::SQLITE, &reverted)
             })
         })
         .await

@@ -111,6 +111,7 @@ fn pages(
             between(registry, &page);
         }
         pages.push(page);
+        assert!(pages.len() <= 2_000, "the pages do not end");
         if cursor.is_none() {
             return pages;
         }

@@ -280,6 +280,7 @@ fn check_lists(registry: &Registry, model: &Model) {
             assert_eq!(facets.tags, model.counts(&expected, tags), "{filters:?}");
             assert_eq!(facets.categories, model.counts(&expected, category), "{filters:?}");
             found.extend(page.agents);
+            assert!(found.len() <= expected.len(), "the pages of {filters:?} repeat agents");
             query.cursor = page.next_cursor;
             if query.cursor.is_none() {
                 break;

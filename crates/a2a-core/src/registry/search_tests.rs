@@ -202,7 +202,7 @@ fn disabled_agents_are_found_only_when_asked_for() {
 #[test]
 fn filters_apply_to_hits_and_total() {
     let make = |i: usize| {
-        let tags: &[&str] = if i % 2 == 0 { &["even"] } else { &["odd"] };
+        let tags: &[&str] = if i.is_multiple_of(2) { &["even"] } else { &["odd"] };
         agent(&format!("a{i}")).description("csv").category(if i < 5 { "Low" } else { "high" }).tags(tags)
     };
     let registry = registry((0..10).map(make));
@@ -240,6 +240,7 @@ fn hits_come_in_pages_without_gap_or_double() {
             let page = registry.search(&SearchQuery { limit: 7, cursor: cursor.take(), ..query("csv") }).unwrap();
             assert_eq!(page.total, 600);
             all.extend(page.hits.iter().map(|hit| (hit.agent.spec.id.to_string(), hit.score)));
+            assert!(all.len() <= 600, "the pages do not end");
             cursor = page.next_cursor;
             if cursor.is_none() {
                 break all;

@@ -52,13 +52,13 @@ fn permissions(path: &Path) -> Option<Check> {
                 .next(format!("chmod 600 {}", quoted(path))),
         );
     }
-    let folder = path.parent().and_then(|folder| std::fs::metadata(folder).ok());
-    if let Some(folder) = folder.filter(|folder| {
-        folder.permissions().mode() & 0o1022 & !0o1000 != 0 && folder.permissions().mode() & 0o1000 == 0
-    }) {
-        let mode = folder.permissions().mode() & 0o777;
-        let detail = format!("the file is private, but others can replace it: its folder has mode {mode:04o}");
-        let parent = path.parent().unwrap_or(path);
+    // With the sticky bit, as on /tmp, others can add files but not replace this one.
+    let replaceable = |mode: u32| mode & 0o022 != 0 && mode & 0o1000 == 0;
+    let parent = path.parent().unwrap_or(path);
+    let folder_mode = std::fs::metadata(parent).map_or(0, |folder| folder.permissions().mode());
+    if replaceable(folder_mode) {
+        let detail =
+            format!("the file is private, but others can replace it: its folder has mode {:04o}", folder_mode & 0o777);
         return Some(Check::warn(NAME, "folder_open_to_others", detail).next(format!("chmod go-w {}", quoted(parent))));
     }
     Some(Check::ok(NAME, format!("only user {} can open the file (mode {mode:04o})", file.uid())))

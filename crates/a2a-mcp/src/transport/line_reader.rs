@@ -151,7 +151,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_is_refused_one_byte_past_the_limit() {
-        assert_eq!(lines(b"123\n1234\n12345\nab\n12345", 4).await, ["123", "1234", "oversized None", "ab", "oversized None"]);
+        assert_eq!(
+            lines(b"123\n1234\n12345\nab\n12345", 4).await,
+            ["123", "1234", "oversized None", "ab", "oversized None"]
+        );
     }
 
     #[tokio::test]

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use a2a_core::json::{JsonProblem, parse_strict};
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientJsonRpcMessage, ClientNotification, ClientRequest, CompleteRequest, DiscoverRequest,
-    ErrorCode, GetPromptRequest, InitializeRequest, JsonObject, ListPromptsRequest, ListResourceTemplatesRequest, ListResourcesRequest,
-    ListToolsRequest, PingRequest, ReadResourceRequest, RequestId, RequestMetaObject, SubscriptionsListenRequest,
+    CallToolRequest, CallToolRequestParams, ClientJsonRpcMessage, ClientNotification, ClientRequest, CompleteRequest,
+    DiscoverRequest, ErrorCode, GetPromptRequest, InitializeRequest, JsonObject, ListPromptsRequest,
+    ListResourceTemplatesRequest, ListResourcesRequest, ListToolsRequest, PingRequest, ReadResourceRequest, RequestId,
+    RequestMetaObject, SubscriptionsListenRequest,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -30,7 +31,9 @@ impl Rejection {
     }
 
     pub(super) fn oversized(id: Option<RequestId>, line_bytes_max: usize) -> Self {
-        let message = format!("the message is longer than the limit of {line_bytes_max} bytes for one line; split it, for example into smaller batches");
+        let message = format!(
+            "the message is longer than the limit of {line_bytes_max} bytes for one line; split it, for example into smaller batches"
+        );
         Self::invalid_request(id, message)
     }
 
@@ -57,9 +60,17 @@ pub(super) fn message_of(line: &[u8]) -> Result<Option<ClientJsonRpcMessage>, Re
     let object = match parse_strict(line) {
         Ok(Value::Object(object)) => object,
         Ok(Value::Array(_)) => {
-            return Err(Rejection::invalid_request(None, "batches of messages are not supported; send each message on a line of its own"));
+            return Err(Rejection::invalid_request(
+                None,
+                "batches of messages are not supported; send each message on a line of its own",
+            ));
         }
-        Ok(_) => return Err(Rejection::invalid_request(None, "a message must be a JSON object with jsonrpc, method and params")),
+        Ok(_) => {
+            return Err(Rejection::invalid_request(
+                None,
+                "a message must be a JSON object with jsonrpc, method and params",
+            ));
+        }
         Err(JsonProblem::Syntax { message }) => {
             let message = format!("the line is not JSON: {message}; send one whole JSON-RPC message per line");
             return Err(Rejection { id: None, code: ErrorCode::PARSE_ERROR, message: message.into() });
@@ -78,8 +89,9 @@ fn envelope_opened(mut object: JsonObject) -> Result<ClientJsonRpcMessage, Rejec
         // The id of a response belongs to a request of ours, so that no error may carry it.
         let response_is_right = version_is_right && has_outcome && !object.contains_key("method");
         let response = response_is_right.then(|| serde_json::from_value(Value::Object(object)).ok()).flatten();
-        return response
-            .ok_or_else(|| Rejection::invalid_request(None, "not a JSON-RPC 2.0 message: a request has jsonrpc, id and method"));
+        return response.ok_or_else(|| {
+            Rejection::invalid_request(None, "not a JSON-RPC 2.0 message: a request has jsonrpc, id and method")
+        });
     }
     let id = match object.remove("id") {
         None => None,
@@ -106,7 +118,9 @@ fn envelope_opened(mut object: JsonObject) -> Result<ClientJsonRpcMessage, Rejec
         },
         None => serde_json::from_value::<ClientNotification>(Value::Object(object))
             .map(ClientJsonRpcMessage::notification)
-            .map_err(|problem| Rejection::invalid_request(None, format!("the notification {method} is not valid: {problem}"))),
+            .map_err(|problem| {
+                Rejection::invalid_request(None, format!("the notification {method} is not valid: {problem}"))
+            }),
     }
 }
 
@@ -207,7 +221,10 @@ mod tests {
             ("resources/read", r#"{"uri":"a://b"}"#.into()),
             ("prompts/list", "{}".into()),
             ("prompts/get", r#"{"name":"p"}"#.into()),
-            ("completion/complete", r#"{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"v"}}"#.into()),
+            (
+                "completion/complete",
+                r#"{"ref":{"type":"ref/prompt","name":"p"},"argument":{"name":"a","value":"v"}}"#.into(),
+            ),
             ("subscriptions/listen", r#"{"notifications":{}}"#.into()),
             ("logging/setLevel", r#"{"level":"info"}"#.into()),
             ("no/such", "{}".into()),
@@ -222,7 +239,9 @@ mod tests {
 
     #[test]
     fn bad_params_of_a_known_method_are_told_apart_from_an_unknown_method() {
-        for params in [r#"{}"#, r#"{"name":1}"#, r#"{"name":"t","arguments":"x"}"#, r#"{"name":"t","_meta":1}"#, "[]", "null"] {
+        for params in
+            [r#"{}"#, r#"{"name":1}"#, r#"{"name":"t","arguments":"x"}"#, r#"{"name":"t","_meta":1}"#, "[]", "null"]
+        {
             let answer = rejected(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#));
             assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32602)), "{params}");
         }
@@ -243,8 +262,18 @@ mod tests {
             ("{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}", -32600, Value::Null, "id must be"),
             ("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":5}", -32600, json!(1), "method must be"),
             ("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\",\"result\":{}}", -32600, Value::Null, "not a JSON-RPC"),
-            ("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"a\\u0000\"}}", -32600, json!(1), "params.name: "),
-            ("{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"a\":1,\"a\":2},\"id\":\"z\"}", -32600, json!("z"), "params.a: "),
+            (
+                "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"a\\u0000\"}}",
+                -32600,
+                json!(1),
+                "params.name: ",
+            ),
+            (
+                "{\"jsonrpc\":\"2.0\",\"method\":\"x\",\"params\":{\"a\":1,\"a\":2},\"id\":\"z\"}",
+                -32600,
+                json!("z"),
+                "params.a: ",
+            ),
         ] {
             let answer = rejected(line);
             assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code), &id), "{line}: {answer}");

@@ -32,7 +32,11 @@ struct Writer<W> {
 
 impl<W: AsyncWrite + Unpin> Output<W> {
     pub(super) fn new(sink: W, peer_gone: CancellationToken) -> Self {
-        Self { writer: Mutex::new(Writer { sink, buffer: Vec::new(), written: 0 }), closed: AtomicBool::new(false), peer_gone }
+        Self {
+            writer: Mutex::new(Writer { sink, buffer: Vec::new(), written: 0 }),
+            closed: AtomicBool::new(false),
+            peer_gone,
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {

@@ -121,9 +121,10 @@ impl StdoutStream {
     pub(super) fn open(fd: OwnedFd, own_path: &str) -> io::Result<Self> {
         match kind_of(&fd)? {
             Kind::Socket => socket(fd).map(Self::Socket),
-            Kind::Fifo => {
-                pipe::OpenOptions::new().open_sender(own_path).or_else(|_| pipe::Sender::from_owned_fd(fd)).map(Self::Fifo)
-            }
+            Kind::Fifo => pipe::OpenOptions::new()
+                .open_sender(own_path)
+                .or_else(|_| pipe::Sender::from_owned_fd(fd))
+                .map(Self::Fifo),
             Kind::Other => ThreadWriter::start(File::from(fd)).map(Self::Thread),
         }
     }

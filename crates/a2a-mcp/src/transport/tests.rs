@@ -6,7 +6,9 @@ mod standard_streams;
 use std::pin::pin;
 
 use futures_util::poll;
-use rmcp::model::{ErrorData, NotificationMetaObject, ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerResult};
+use rmcp::model::{
+    ErrorData, NotificationMetaObject, ResourceUpdatedNotification, ResourceUpdatedNotificationParam, ServerResult,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, Lines, duplex};
 
@@ -63,7 +65,8 @@ fn meta() -> Value {
 }
 
 fn initialize(id: u32) -> Value {
-    let params = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "classic", "version": "1"}});
+    let params =
+        json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "classic", "version": "1"}});
     json!({"jsonrpc": "2.0", "id": id, "method": "initialize", "params": params})
 }
 
@@ -89,7 +92,9 @@ fn brief(message: Option<ClientJsonRpcMessage>) -> String {
         None => "end".into(),
         Some(JsonRpcMessage::Request(request)) => format!("{} {}", request.request.method(), request.id),
         Some(JsonRpcMessage::Notification(notification)) => match notification.notification {
-            ClientNotification::CancelledNotification(cancelled) => format!("cancelled {}", cancelled.params.request_id.unwrap()),
+            ClientNotification::CancelledNotification(cancelled) => {
+                format!("cancelled {}", cancelled.params.request_id.unwrap())
+            }
             ClientNotification::InitializedNotification(_) => "initialized".into(),
             other => format!("{other:?}"),
         },
@@ -311,7 +316,8 @@ async fn closing_does_not_wait_for_a_peer_that_does_not_read() {
     opened(&mut transport, &mut client).await;
     client.say(request(1, "x", json!({"a": "b"}))).await;
     assert_eq!(received(&mut transport).await, "x 1");
-    let error = ServerJsonRpcMessage::error(ErrorData::internal_error("x".repeat(1000), None), Some(RequestId::Number(1)));
+    let error =
+        ServerJsonRpcMessage::error(ErrorData::internal_error("x".repeat(1000), None), Some(RequestId::Number(1)));
     let mut stuck = pin!(transport.send(error));
     assert!(poll!(&mut stuck).is_pending());
     transport.close().await.unwrap();
@@ -332,11 +338,11 @@ async fn an_abandoned_receive_loses_nothing_and_breaks_no_line() {
     client.write(&format!("{tail}\n")).await;
     let mut answer = pin!(transport.send(response(5)));
     assert!(poll!(&mut answer).is_pending());
-    let (first, second, ()) = tokio::join!(client.input.next_line(), received(&mut transport), async { answer.await.unwrap() });
-    let first: Value = serde_json::from_str(&first.unwrap().unwrap()).unwrap();
-    assert_eq!(first["error"]["code"], -32700);
-    assert_eq!(second, "initialize 1");
-    assert_eq!(client.hear().await["id"], 5);
+    let heard = async { (client.hear().await, client.hear().await) };
+    let (heard, message, sent) = tokio::join!(heard, received(&mut transport), answer);
+    sent.unwrap();
+    assert_eq!(message, "initialize 1");
+    assert_eq!((&heard.0["error"]["code"], &heard.1["id"]), (&json!(-32700), &json!(5)));
 }
 
 #[tokio::test]
@@ -363,4 +369,38 @@ async fn a_stateless_peer_gets_only_notifications_that_it_asked_for() {
         transport.send(response(1)).await.unwrap();
         assert_eq!(client.hear().await["id"], 1);
     }
+}
+
+#[tokio::test]
+async fn an_abandoned_answer_is_finished_by_the_next_receive() {
+    let (mut transport, mut client, _) = connected(calls(8), 30);
+    client.write("{\n").await;
+    assert!(is_waiting(&mut transport).await);
+    client.say(initialize(1)).await;
+    let (answer, message) = tokio::join!(client.hear(), received(&mut transport));
+    assert_eq!(answer["error"]["code"], -32700);
+    assert_eq!(message, "initialize 1");
+}
+
+#[tokio::test]
+async fn a_receive_that_waits_for_room_is_woken_by_an_answer_and_by_a_closed_output() {
+    let (mut transport, mut client, _) = connected(calls(1), STREAM_BYTES);
+    opened(&mut transport, &mut client).await;
+    for id in 1..=3 {
+        client.say(request(id, "x", json!({}))).await;
+    }
+    assert_eq!(received(&mut transport).await, "x 1");
+    let answer = transport.send(response(1));
+    {
+        let mut receive = pin!(transport.receive());
+        assert!(poll!(&mut receive).is_pending());
+        answer.await.unwrap();
+        assert!(poll!(&mut receive).is_ready());
+    }
+    let answer = transport.send(response(2));
+    drop(client);
+    let mut receive = pin!(transport.receive());
+    assert!(poll!(&mut receive).is_pending());
+    assert!(answer.await.is_err());
+    assert!(poll!(&mut receive).is_ready());
 }

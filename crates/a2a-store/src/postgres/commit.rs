@@ -39,7 +39,12 @@ pub(super) async fn commit(
         return Ok(outcomes);
     }
     let rest: Vec<Unit> = left.iter().filter_map(|index| units.get(*index).cloned()).collect();
-    for (index, done) in left.into_iter().zip(full_way(conn, &rest, recheck).await?) {
+    let full = match full_way(conn, &rest, recheck).await {
+        // What the short cut has written is committed.
+        Err(error) if rest.len() < units.len() => return Err(StoreError::Partial(Box::new(error))),
+        result => result?,
+    };
+    for (index, done) in left.into_iter().zip(full) {
         if let Some(slot) = outcomes.get_mut(index) {
             *slot = done;
         }
@@ -89,7 +94,12 @@ fn apply_in_txn<'c>(
 ) -> BoxFuture<'c, Result<Vec<Vec<Outcome>>, StoreError>> {
     async move {
         let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); units.len()];
-        for members in rounds(units) {
+        let rounds = rounds(units);
+        if rounds.len() > 1 {
+            // All locks are taken in one order, also those of later rounds.
+            lock_in_txn(conn, &Round::new(units.iter().collect()).keys()).await?;
+        }
+        for members in rounds {
             let round = Round::new(members.iter().filter_map(|i| units.get(*i)).collect());
             let done = round_in_txn(conn, round, recheck).await?;
             for (index, outcome) in members.into_iter().zip(done) {
@@ -276,15 +286,21 @@ async fn put(conn: &mut AsyncPgConnection, puts: &[PutRow<'_>]) -> Result<ByKey<
         .collect())
 }
 
+/// Rows are locked in the order of their keys before anything is written, as the full way does, so that two batches
+/// never wait for each other. What counts the locked rows does nothing but come after them.
+///
+/// A row that the statement can see is not created, because a purge may commit while the insert waits for it, and the
+/// statement does not see the tombstone of that purge.
 const PUT: &str = "\
 WITH input AS (
     SELECT * FROM UNNEST(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS i(
         namespace, id, base, replaced, op_id, deploy, updated_by, content_hash, name, version, description,
         instructions, category, enabled, executor_kind, executor_settings, config, tags, capabilities, deprecated)
-), kept AS (
-    INSERT INTO agent_history
+), locked AS (
     SELECT a.* FROM agents a JOIN input i ON a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
-    ON CONFLICT DO NOTHING
+    ORDER BY a.namespace, a.id FOR UPDATE OF a
+), kept AS (
+    INSERT INTO agent_history SELECT * FROM locked ON CONFLICT DO NOTHING
 ), created AS (
     INSERT INTO agents (namespace, id, revision, content_hash, name, version, description, instructions, category,
         tags, enabled, capabilities, executor_kind, executor_settings, config, deprecated,
@@ -293,7 +309,8 @@ WITH input AS (
         i.instructions, i.category, i.tags::json, i.enabled, i.capabilities::json, i.executor_kind,
         i.executor_settings::json, i.config::json, i.deprecated::json, now(), now(), now(), i.updated_by
     FROM input i LEFT JOIN tombstones t ON t.entity = 'agent' AND t.namespace = i.namespace AND t.id = i.id
-    WHERE i.base IS NULL
+    WHERE i.base IS NULL AND (SELECT count(*) FROM locked) >= 0
+        AND NOT EXISTS (SELECT FROM agents a WHERE a.namespace = i.namespace AND a.id = i.id)
     ORDER BY i.namespace, i.id
     ON CONFLICT DO NOTHING
     RETURNING namespace, id, revision, created_at, updated_at, deployed_at
@@ -306,6 +323,7 @@ WITH input AS (
         deployed_at = CASE WHEN i.deploy THEN now() ELSE a.deployed_at END,
         updated_by = i.updated_by, removed_at = NULL
     FROM input i WHERE a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
+        AND (SELECT count(*) FROM locked) >= 0
     RETURNING a.namespace, a.id, a.revision, a.created_at, a.updated_at, a.deployed_at
 ), written AS (
     SELECT * FROM created UNION ALL SELECT * FROM replaced

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ServerCapabilities, ServerConfig, SubscriptionFilter,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ServerCapabilities, ServerConfig,
+    SubscriptionFilter,
 };
 use rmcp::service::{RequestContext, ServerInitializeError, SubscriptionContext};
 use rmcp::{ServerHandler, ServiceExt as _};
@@ -25,7 +26,11 @@ impl ServerHandler for Echo {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tool_list_changed().build())
     }
 
-    async fn call_tool(&self, _: CallToolRequestParams, context: RequestContext<RoleServer>) -> Result<CallToolResponse, ErrorData> {
+    async fn call_tool(
+        &self,
+        _: CallToolRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
         let now = self.in_work.fetch_add(1, Ordering::SeqCst) + 1;
         self.in_work_most.fetch_max(now, Ordering::SeqCst);
         let _gate = tokio::select! {
@@ -62,7 +67,8 @@ fn serving(limits: TransportLimits, answer_bytes: usize, gate: usize) -> Running
     let (transport, client, peer_gone) = connected(limits, answer_bytes);
     let gate = Arc::new(Semaphore::new(gate));
     let in_work_most = Arc::new(AtomicUsize::new(0));
-    let echo = Echo { peer_gone, gate: Arc::clone(&gate), in_work: Arc::default(), in_work_most: Arc::clone(&in_work_most) };
+    let echo =
+        Echo { peer_gone, gate: Arc::clone(&gate), in_work: Arc::default(), in_work_most: Arc::clone(&in_work_most) };
     let ended = tokio::spawn(async move {
         let running = echo.serve(transport).await?;
         Ok(format!("{:?}", running.waiting().await.unwrap()))
@@ -167,6 +173,9 @@ async fn no_more_calls_are_in_work_than_the_limit() {
     running.client.hear().await;
     for id in 1..=50 {
         running.client.say(call(id)).await;
+    }
+    while running.in_work_most.load(Ordering::SeqCst) < 3 {
+        tokio::task::yield_now().await;
     }
     running.gate.add_permits(1);
     for _ in 1..=50 {

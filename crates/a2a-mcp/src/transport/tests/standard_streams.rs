@@ -108,7 +108,9 @@ fn a_stream_that_never_ends_does_not_hold_the_end_of_the_runtime() {
     let (primary, _kept) = StdUnixStream::pair().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // The thread sits in a read that never returns, as on a terminal where nobody types.
-    let reader = StdinStream::Thread(super::super::stdio::ThreadReader::start(std::fs::File::from(OwnedFd::from(primary))).unwrap());
+    let reader = StdinStream::Thread(
+        super::super::stdio::ThreadReader::start(std::fs::File::from(OwnedFd::from(primary))).unwrap(),
+    );
     runtime.block_on(async {
         let mut reader = reader;
         let mut byte = [0];

@@ -1,0 +1,249 @@
+//! The command line: the same operations as the tools, for people and scripts, and what an operator needs besides.
+//!
+//! Results go to standard output, everything else to standard error, so that results can be piped. Each command ends
+//! with one of the codes of [`Exit`].
+
+mod agents;
+mod demo;
+mod doctor;
+mod documents;
+mod error;
+mod migrate;
+mod output;
+mod settings;
+mod table;
+mod yaml;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use a2a_engine::config::{Config, StorageMode};
+use a2a_engine::hub::Hub;
+use a2a_engine::maintenance;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use self::error::{CliError, Exit};
+use self::settings::{Environment, Sources};
+use crate::server::{self, ServeError, ServeOptions};
+
+/// A command on the terminal may wait longer for a large registry than a tool call, whose client gives up.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The server works on a few calls at once and mostly waits; more threads would only cost memory in every client.
+const WORKER_THREADS: usize = 2;
+
+const ABOUT_MORE: &str = "\
+One durable agent registry shared by every MCP client on the machine.
+
+MCP clients start this program and talk to it over standard input and output. All the processes that use the same \
+database see the same agents: what one client deploys, every other client finds. Without any setting that is an \
+embedded SQLite file in your data directory; set DATABASE_URL to share agents through Postgres.";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  something failed, for instance one of several agents
+  2  the command or a setting is wrong
+  3  the database can't be reached or used (see `a2a-mcp doctor`)";
+
+/// Examples, and what is the same for every command.
+fn more_help(examples: &str) -> String {
+    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+}
+
+/// The whole command line.
+#[derive(Parser)]
+#[command(
+    name = "a2a-mcp",
+    version,
+    about = "One durable agent registry shared by every MCP client on the machine.",
+    long_about = ABOUT_MORE,
+    after_help = more_help(
+        "  a2a-mcp agents deploy examples/agents      load a folder of agents
+  a2a-mcp agents search \"slow query\"         find the agent for a need
+  a2a-mcp doctor                             check everything from the settings to a second process
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp migrate status
+
+Without a command it serves when standard input is not a terminal, and prints this help otherwise.
+Settings come from flags, then from the environment, then from a file named .env in the working directory."
+    ),
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(flatten)]
+    settings: settings::Args,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve one MCP client on standard input and output
+    #[command(
+        long_about = "Serve one MCP client on standard input and output.\n\nThis is what the configuration of a client \
+            starts. Standard output carries the protocol and nothing else; logs go to standard error. It ends when \
+            standard input does, on SIGTERM, and when its parent is gone; what was accepted is committed first.",
+        after_help = more_help(
+            "  a2a-mcp serve                       as a client's configuration has it
+  a2a-mcp serve --tools agents        offer only the tools for agents
+  A2A_LOG=info a2a-mcp serve          log more, to standard error"
+        )
+    )]
+    Serve,
+    /// Deploy, find, show and remove agents
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp agents deploy agents/ --dry-run
+  a2a-mcp agents list --category data
+  a2a-mcp agents show postgres-tuner"
+    ))]
+    Agents(agents::Command),
+    /// Bring the schema of the database up to date, look at it, or undo a step
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp migrate status
+  a2a-mcp migrate run"
+    ))]
+    Migrate(migrate::Command),
+    /// Check each link from the settings to an agent that a second process sees
+    #[command(
+        long_about = "Check each link from the settings to an agent that a second process sees, and say what to do \
+            about each one that is broken.\n\nIt really connects, commits a row, loads all agents and measures how \
+            soon a write is seen through a second connection; what it writes it removes, except for one row of tool \
+            usage. A schema that exists is not changed.",
+        after_help = format!(
+            "Examples:
+  a2a-mcp doctor
+  a2a-mcp doctor --json
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp doctor
+
+Exit codes:
+  0  nothing failed; there may be warnings
+  1  a check failed, but agents can be kept and read
+  2  the command or a setting is wrong
+  3  the database can't be reached or used"
+        )
+    )]
+    Doctor(doctor::Args),
+    /// Show the main job on two real server processes, one of which is killed
+    #[command(
+        long_about = "Show the main job on two real server processes over stdio, as two MCP clients launch them: deploy \
+            a roster of agents in one, find them in the other, kill the first in the middle of a stream of writes, and \
+            check that every acknowledged write is there.\n\nIt works in a temporary SQLite file, or in the database of \
+            DATABASE_URL, where it uses a namespace of its own and purges it afterwards.",
+        after_help = more_help("  a2a-mcp demo
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp demo")
+    )]
+    Demo,
+    /// Print the completions for a shell
+    #[command(after_help = more_help(
+        "  a2a-mcp completions bash > ~/.local/share/bash-completion/completions/a2a-mcp
+  a2a-mcp completions zsh > ~/.zfunc/_a2a-mcp
+  a2a-mcp completions fish > ~/.config/fish/completions/a2a-mcp.fish"
+    ))]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(exit) => exit.into(),
+        Err(error) => error.tell().into(),
+    }
+}
+
+fn run() -> Result<Exit, CliError> {
+    // Ordering: settings of the file enter the environment before any thread exists and before the flags are read,
+    // whose defaults they are.
+    let environment = Environment::read(std::path::Path::new(settings::DOTENV));
+    let (cli, sources) = match parse(&environment) {
+        Ok(parsed) => parsed,
+        Err(error) => return error::usage(&error),
+    };
+    // Completions need no settings, so that a broken one is no reason to withhold them.
+    if let Some(Command::Completions { shell }) = cli.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "a2a-mcp", &mut script);
+        output::bytes(&script)?;
+        return Ok(Exit::Done);
+    }
+    let command = match cli.command {
+        Some(command) => command,
+        None if std::io::stdin().is_terminal() => {
+            output::text(&Cli::command().render_help().to_string())?;
+            return Ok(Exit::Done);
+        }
+        None => Command::Serve,
+    };
+    let checked = environment.result().and_then(|()| cli.settings.check());
+    if let Command::Doctor(args) = &command {
+        // A wrong setting is a finding like any other.
+        return runtime()?.block_on(doctor::run(args, &cli.settings, &sources, checked));
+    }
+    let config = checked?;
+    let runtime = runtime()?;
+    let result = runtime.block_on(execute(command, config, &cli.settings));
+    // A thread that reads standard input can't be interrupted; everything accepted was committed above.
+    runtime.shutdown_background();
+    result
+}
+
+fn parse(environment: &Environment) -> Result<(Cli, Sources), clap::Error> {
+    let matches = Cli::command().try_get_matches()?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok((cli, Sources::new(&matches, environment)))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::Failed(format!("the system gives no threads: {error}; close some programs")))
+}
+
+async fn execute(command: Command, config: Config, settings: &settings::Args) -> Result<Exit, CliError> {
+    match command {
+        Command::Serve => serve(config, settings).await,
+        Command::Agents(command) => agents::run(command, config, settings).await,
+        Command::Migrate(command) => migrate::run(&command, &config).await,
+        Command::Demo => demo(settings).await,
+        Command::Doctor(_) | Command::Completions { .. } => Ok(Exit::Done),
+    }
+}
+
+async fn demo(settings: &settings::Args) -> Result<Exit, CliError> {
+    match demo::run(settings.database_url(), &mut std::io::stdout()).await {
+        Ok(()) => Ok(Exit::Done),
+        Err(demo::DemoError::Output(error)) => Err(CliError::Output(error)),
+        Err(error) => Err(CliError::Failed(format!("this did not hold: {error}"))),
+    }
+}
+
+async fn serve(config: Config, settings: &settings::Args) -> Result<Exit, CliError> {
+    if std::io::stdin().is_terminal() {
+        output::note("waiting for an MCP client on standard input; end with Ctrl-D (see `a2a-mcp --help`)");
+    }
+    let hub = Hub::open(config);
+    let options = ServeOptions { tools: settings.tools(), actor: settings.actor_set() };
+    let served = server::serve(hub.clone(), options).await;
+    hub.close().await;
+    served.map(|()| Exit::Done).map_err(|error| match error {
+        ServeError::Toolset(_) => CliError::Usage(error.to_string()),
+        _ => CliError::Failed(error.to_string()),
+    })
+}
+
+/// Opens the database for one command. Unlike a server, which goes on trying, it says at once what is wrong.
+async fn open(mut config: Config) -> Result<Hub, CliError> {
+    maintenance::database_check(&config).await?;
+    if config.storage == StorageMode::Memory {
+        output::note("warning: A2A_STORAGE is memory, so nothing of this command is kept when it ends");
+    }
+    config.ready_timeout = READY_TIMEOUT;
+    let hub = Hub::open(config);
+    hub.ready().await?;
+    Ok(hub)
+}

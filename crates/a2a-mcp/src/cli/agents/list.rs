@@ -1,0 +1,212 @@
+//! `agents list` and `agents search`.
+
+use a2a_core::agent::Agent;
+use a2a_core::limits::PAGE_ROWS_MAX;
+use a2a_core::registry::{Hit, ListQuery, SearchQuery};
+use a2a_engine::config::Config;
+use a2a_engine::error::HubError;
+use serde::Serialize;
+
+use super::super::error::{CliError, Exit};
+use super::super::{open, output, table};
+use super::FilterArgs;
+
+#[derive(clap::Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    filters: FilterArgs,
+    /// Only agents in which each of these words occurs
+    #[arg(long, value_name = "WORDS")]
+    text: Option<String>,
+    /// Agents to show at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=PAGE_ROWS_MAX as u64), conflicts_with = "all")]
+    limit: u64,
+    /// Go on after an earlier list, with the cursor it ended with and the same conditions
+    #[arg(long, conflicts_with = "all")]
+    cursor: Option<String>,
+    /// Show all agents
+    #[arg(long)]
+    all: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SearchArgs {
+    /// An id, a name, or words that say what is needed
+    #[arg(required = true, value_name = "QUERY")]
+    query: Vec<String>,
+    #[command(flatten)]
+    filters: FilterArgs,
+    /// Find disabled agents too
+    #[arg(long)]
+    any_state: bool,
+    /// Agents to show at most
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=PAGE_ROWS_MAX as u64))]
+    limit: u64,
+    /// Go on after an earlier search, with the cursor it ended with and the same query
+    #[arg(long)]
+    cursor: Option<String>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// An agent in a list, for programs.
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    namespace: &'a str,
+    name: &'a str,
+    version: &'a str,
+    category: &'a str,
+    tags: Vec<&'a str>,
+    capabilities: Vec<&'a str>,
+    description: &'a str,
+    enabled: bool,
+    deprecated: bool,
+    revision: i64,
+    updated_at: String,
+    updated_by: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl<'a> Row<'a> {
+    fn new(agent: &'a Agent) -> Self {
+        let spec = &agent.spec;
+        Self {
+            id: spec.id.as_str(),
+            namespace: spec.namespace.as_str(),
+            name: &spec.name,
+            version: &spec.version,
+            category: &spec.category,
+            tags: spec.tags.iter().map(|tag| &**tag).collect(),
+            capabilities: spec.capabilities.iter().map(|capability| &*capability.name).collect(),
+            description: &spec.description,
+            enabled: spec.enabled,
+            deprecated: spec.deprecated.is_some(),
+            revision: agent.revision,
+            updated_at: agent.updated_at.to_string(),
+            updated_by: agent.updated_by.as_str(),
+            score: None,
+            reason: None,
+        }
+    }
+
+    fn of_hit(hit: &'a Hit) -> Self {
+        Self { score: Some(hit.score), reason: Some(&hit.reason), ..Self::new(&hit.agent) }
+    }
+}
+
+fn state(agent: &Agent) -> String {
+    match (agent.spec.enabled, &agent.spec.deprecated) {
+        (false, _) => "disabled".to_owned(),
+        (true, None) => "enabled".to_owned(),
+        (true, Some(_)) => "deprecated".to_owned(),
+    }
+}
+
+/// A cursor or a condition that is not valid is a matter of the command line.
+fn usage(error: HubError) -> CliError {
+    match error {
+        HubError::Invalid(problems) => CliError::Usage(problems.to_string()),
+        other => other.into(),
+    }
+}
+
+pub(super) async fn list(args: ListArgs, config: Config) -> Result<Exit, CliError> {
+    let hub = open(config).await?;
+    let mut query = ListQuery {
+        namespace: hub.default_namespace().clone(),
+        filters: args.filters.into(),
+        text: args.text,
+        limit: if args.all { PAGE_ROWS_MAX } else { usize::try_from(args.limit).unwrap_or(PAGE_ROWS_MAX) },
+        cursor: args.cursor,
+        ..ListQuery::default()
+    };
+    let mut page = hub.agent_list(&query).await.map_err(usage)?;
+    let mut agents = std::mem::take(&mut page.agents);
+    while args.all && page.next_cursor.is_some() {
+        query.cursor = page.next_cursor.take();
+        page = hub.agent_list(&query).await.map_err(usage)?;
+        agents.append(&mut page.agents);
+    }
+    hub.close().await;
+    if args.json {
+        let rows: Vec<Row<'_>> = agents.iter().map(|agent| Row::new(agent)).collect();
+        output::json(&serde_json::json!({"total": page.total, "next_cursor": page.next_cursor, "agents": rows}))?;
+        return Ok(Exit::Done);
+    }
+    if agents.is_empty() {
+        output::note(if page.total > 0 {
+            "there are no more agents"
+        } else {
+            "there are no such agents; load some with `a2a-mcp agents deploy PATH`, or ask for less"
+        });
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = agents
+        .iter()
+        .map(|agent| {
+            let spec = &agent.spec;
+            vec![
+                spec.id.to_string(),
+                spec.version.to_string(),
+                spec.category.to_string(),
+                state(agent),
+                agent.revision.to_string(),
+                spec.description.to_string(),
+            ]
+        })
+        .collect();
+    let heads = ["ID", "VERSION", "CATEGORY", "STATE", "REVISION", "DESCRIPTION"];
+    output::text(&table::render(&heads, &rows, table::width()))?;
+    if let Some(cursor) = page.next_cursor {
+        output::note(&format!("{} of {} agents; go on with --cursor {cursor}, or take --all", agents.len(), page.total));
+    }
+    Ok(Exit::Done)
+}
+
+pub(super) async fn search(args: SearchArgs, config: Config) -> Result<Exit, CliError> {
+    let text = args.query.join(" ");
+    if text.trim().is_empty() {
+        return Err(CliError::Usage("the query is empty; say what is needed, such as \"slow query\"".to_owned()));
+    }
+    let hub = open(config).await?;
+    let query = SearchQuery {
+        namespace: hub.default_namespace().clone(),
+        query: text,
+        filters: args.filters.into(),
+        include_disabled: args.any_state,
+        limit: usize::try_from(args.limit).unwrap_or(PAGE_ROWS_MAX),
+        cursor: args.cursor,
+    };
+    let page = hub.agent_search(&query).await.map_err(usage)?;
+    hub.close().await;
+    if args.json {
+        let rows: Vec<Row<'_>> = page.hits.iter().map(Row::of_hit).collect();
+        output::json(&serde_json::json!({"total": page.total, "next_cursor": page.next_cursor, "hits": rows}))?;
+        return Ok(Exit::Done);
+    }
+    if page.hits.is_empty() {
+        output::note("no agent fits; use other or fewer words, or see them all with `a2a-mcp agents list`");
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = page
+        .hits
+        .iter()
+        .map(|hit| {
+            let description = format!("{} ({})", hit.agent.spec.description, hit.reason);
+            vec![format!("{:.2}", hit.score), hit.agent.spec.id.to_string(), description]
+        })
+        .collect();
+    output::text(&table::render(&["SCORE", "ID", "DESCRIPTION (WHY IT WAS FOUND)"], &rows, table::width()))?;
+    if let Some(cursor) = page.next_cursor {
+        output::note(&format!("{} of {} agents; go on with --cursor {cursor}", rows.len(), page.total));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,317 @@
+//! The settings: flags, the environment, and the `.env` file.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use a2a_core::error::{Problem, Problems};
+use a2a_core::ids::Actor;
+use a2a_engine::config::{Config, Settings};
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::error::CliError;
+use super::output;
+
+/// The file in the working directory that settings are read from.
+pub(crate) const DOTENV: &str = ".env";
+/// More than any file of settings has.
+const DOTENV_BYTES_MAX: u64 = 1024 * 1024;
+const LOG_DEFAULT: &str = "warn";
+
+/// Each setting with the name of its flag's value.
+pub(crate) const VARIABLES: [(&str, &str); 9] = [
+    ("DATABASE_URL", "database_url"),
+    ("A2A_STORAGE", "storage"),
+    ("USE_PERSISTED_REGISTRY", "use_persisted_registry"),
+    ("A2A_DATA_DIR", "data_dir"),
+    ("A2A_NAMESPACE", "namespace"),
+    ("A2A_WRITE_TIMEOUT_MS", "write_timeout_ms"),
+    ("A2A_TOOLS", "tools"),
+    ("A2A_ACTOR", "actor"),
+    ("A2A_LOG", "log"),
+];
+
+/// Flags that every command takes. Values are texts here, so that all that are wrong can be named at once.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub(crate) struct Args {
+    /// Postgres or SQLite database [default: an embedded SQLite file]
+    ///
+    /// postgres://USER:PASSWORD@HOST/DATABASE, with ?schema=NAME and ?sslmode=MODE if wanted, or sqlite:PATH. Other
+    /// users of this machine can see the flags of a process, so that a password belongs into the variable.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", global = true, hide_env_values = true)]
+    database_url: Option<String>,
+    /// How agents are kept: persisted or memory [default: persisted]
+    #[arg(long, env = "A2A_STORAGE", value_name = "MODE", global = true, hide_env_values = true)]
+    storage: Option<String>,
+    /// The same: true means persisted, false means memory
+    #[arg(long, env = "USE_PERSISTED_REGISTRY", value_name = "BOOL", global = true, hide_env_values = true)]
+    use_persisted_registry: Option<String>,
+    /// Folder of the embedded SQLite file [default: in the user's data directory]
+    #[arg(long, env = "A2A_DATA_DIR", value_name = "DIR", global = true, hide_env_values = true)]
+    data_dir: Option<OsString>,
+    /// Namespace of calls and documents that name none [default: default]
+    #[arg(long, env = "A2A_NAMESPACE", value_name = "NAME", global = true, hide_env_values = true)]
+    namespace: Option<String>,
+    /// Milliseconds a write may wait for the database, 100 to 55000 [default: 10000]
+    #[arg(long, env = "A2A_WRITE_TIMEOUT_MS", value_name = "MS", global = true, hide_env_values = true)]
+    write_timeout_ms: Option<String>,
+    /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
+    #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
+    tools: Option<String>,
+    /// Name that changes are recorded under [default: who makes them]
+    #[arg(long, env = "A2A_ACTOR", value_name = "NAME", global = true, hide_env_values = true)]
+    actor: Option<String>,
+    /// What is logged to standard error: error, warn, info, debug, trace or a filter [default: warn]
+    #[arg(long, env = "A2A_LOG", value_name = "FILTER", global = true, hide_env_values = true)]
+    log: Option<String>,
+}
+
+fn set(text: &Option<String>) -> Option<String> {
+    text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+impl Args {
+    /// Validates all settings and starts the log.
+    ///
+    /// # Errors
+    /// All problems, each naming its variable.
+    pub(crate) fn check(&self) -> Result<Config, CliError> {
+        let settings = Settings {
+            database_url: self.database_url.clone(),
+            storage: self.storage.clone(),
+            use_persisted_registry: self.use_persisted_registry.clone(),
+            data_dir: self.data_dir.clone().map(PathBuf::from),
+            namespace: self.namespace.clone(),
+            write_timeout_ms: self.write_timeout_ms.clone(),
+        };
+        match (Config::new(&settings), self.filter()) {
+            (Ok(config), Ok(filter)) => {
+                // Ordering: before anything that logs. Standard output belongs to results and to the protocol.
+                let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+                if let Err(error) = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init() {
+                    output::note(&format!("warning: nothing is logged: {error}"));
+                }
+                Ok(config)
+            }
+            (config, filter) => {
+                let mut problems = config.err().map_or_else(Vec::new, |problems| problems.0);
+                problems.extend(filter.err());
+                Err(CliError::Settings(Problems(problems)))
+            }
+        }
+    }
+
+    fn filter(&self) -> Result<EnvFilter, Problem> {
+        let text = set(&self.log).unwrap_or_else(|| LOG_DEFAULT.to_owned());
+        let parse = |text: &str| {
+            EnvFilter::builder().parse(text).map_err(|error| Problem {
+                path: "A2A_LOG".to_owned(),
+                message: format!("is {text:?} ({error}); use error, warn, info, debug, trace, or a filter such as warn,a2a_store=debug"),
+            })
+        };
+        let filter = parse(&text)?;
+        // The protocol library logs whole requests at debug, whose texts do not belong into a log. Who names it wants it.
+        let is_verbose = filter.max_level_hint().is_none_or(|level| level > LevelFilter::WARN);
+        if is_verbose && !text.contains("rmcp") { parse(&format!("{text},rmcp=warn")) } else { Ok(filter) }
+    }
+
+    pub(crate) fn tools(&self) -> Option<String> {
+        set(&self.tools)
+    }
+
+    pub(crate) fn database_url(&self) -> Option<String> {
+        self.database_url.clone().filter(|url| !url.trim().is_empty())
+    }
+
+    pub(crate) fn actor_set(&self) -> Option<String> {
+        set(&self.actor)
+    }
+
+    /// Who makes the changes of a command.
+    pub(crate) fn actor(&self) -> Actor {
+        match set(&self.actor) {
+            Some(actor) => Actor::new(&actor),
+            None => {
+                let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_default();
+                let at = if user.is_empty() { String::new() } else { format!(" of {user}") };
+                Actor::new(&format!("a2a-mcp command line{at} ({})", std::process::id()))
+            }
+        }
+    }
+
+    /// Settings and where each came from, without secrets.
+    pub(crate) fn shown(&self, sources: &Sources) -> Vec<ShownSetting> {
+        let value = |id: &str| match id {
+            "database_url" => set(&self.database_url).map(|_| "(set; the password is not shown)".to_owned()),
+            "storage" => set(&self.storage),
+            "use_persisted_registry" => set(&self.use_persisted_registry),
+            "data_dir" => self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+            "namespace" => set(&self.namespace),
+            "write_timeout_ms" => set(&self.write_timeout_ms),
+            "tools" => set(&self.tools),
+            "actor" => set(&self.actor),
+            _ => set(&self.log),
+        };
+        VARIABLES
+            .iter()
+            .map(|(variable, id)| ShownSetting {
+                variable,
+                source: sources.of(variable, id),
+                value: value(id).filter(|value| !value.is_empty()),
+            })
+            .collect()
+    }
+}
+
+/// One setting for `doctor`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownSetting {
+    pub(crate) variable: &'static str,
+    /// `flag`, `environment`, `.env` or `default`.
+    pub(crate) source: &'static str,
+    pub(crate) value: Option<String>,
+}
+
+/// Where settings came from.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    flags: BTreeSet<&'static str>,
+    variables: BTreeSet<&'static str>,
+    file: BTreeSet<String>,
+}
+
+impl Sources {
+    pub(crate) fn new(matches: &ArgMatches, environment: &Environment) -> Self {
+        let from = |wanted: ValueSource| {
+            let is_wanted = |(_, id): &&(&str, &'static str)| matches.value_source(id) == Some(wanted);
+            VARIABLES.iter().filter(is_wanted).map(|(_, id)| *id).collect()
+        };
+        Self {
+            flags: from(ValueSource::CommandLine),
+            variables: from(ValueSource::EnvVariable),
+            file: environment.loaded.clone(),
+        }
+    }
+
+    fn of(&self, variable: &str, id: &str) -> &'static str {
+        if self.flags.contains(id) {
+            "flag"
+        } else if self.variables.contains(id) && self.file.contains(variable) {
+            DOTENV
+        } else if self.variables.contains(id) {
+            "environment"
+        } else {
+            "default"
+        }
+    }
+}
+
+/// What the `.env` file brought into the environment.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    loaded: BTreeSet<String>,
+    problem: Option<String>,
+}
+
+impl Environment {
+    /// Reads the file if there is one. Variables of the real environment win, and variables that are not ours are left
+    /// out: a file of some other program must not change how this one finds certificates or libraries.
+    pub(crate) fn read(path: &Path) -> Self {
+        match Self::load(path) {
+            Ok(loaded) => Self { loaded, problem: None },
+            Err(problem) => Self { loaded: BTreeSet::new(), problem: Some(problem) },
+        }
+    }
+
+    /// # Errors
+    /// When the file is there and can't be read. Nothing of it is used then.
+    pub(crate) fn result(&self) -> Result<(), CliError> {
+        match &self.problem {
+            None => Ok(()),
+            Some(problem) => Err(CliError::Settings(Problems::one(DOTENV, problem.clone()))),
+        }
+    }
+
+    fn load(path: &Path) -> Result<BTreeSet<String>, String> {
+        let text = match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            // Some programs keep a virtual environment in a folder of this name.
+            Ok(file) if file.is_dir() => return Ok(BTreeSet::new()),
+            Ok(file) if file.len() > DOTENV_BYTES_MAX => {
+                return Err("has more than 1 MiB; this does not look like a file of settings".to_owned());
+            }
+            Ok(_) => std::fs::read(path).map_err(|error| format!("can't be read: {error}"))?,
+            Err(error) => return Err(format!("can't be read: {error}")),
+        };
+        let text = String::from_utf8(text).map_err(|error| {
+            let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            format!("line {} is not UTF-8", 1 + before.iter().filter(|byte| **byte == b'\n').count())
+        })?;
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
+        let mut loaded = BTreeSet::new();
+        let mut ours = String::new();
+        for entry in dotenvy::from_read_iter(text.as_bytes()) {
+            let (key, value) = entry.map_err(|error| problem(&error, text))?;
+            let is_ours = VARIABLES.iter().any(|(variable, _)| *variable == key);
+            if is_ours && std::env::var_os(&key).is_none() && loaded.insert(key.clone()) {
+                ours.push_str(&assignment(&key, &value));
+            }
+        }
+        dotenvy::from_read(ours.as_bytes()).map_err(|_| "has a value that can't be passed on".to_owned())?;
+        Ok(loaded)
+    }
+}
+
+/// Says where the file is wrong. The line itself is not repeated, because it may hold a password.
+fn problem(error: &dotenvy::Error, text: &str) -> String {
+    match error {
+        dotenvy::Error::LineParse(line, _) => {
+            let first = line.lines().next().unwrap_or_default();
+            let number = text.lines().position(|candidate| candidate == first || candidate.trim() == first.trim());
+            let place = number.map_or_else(|| "a line".to_owned(), |number| format!("line {}", number + 1));
+            format!("{place} is not valid; write NAME=value, and quote a value with spaces, # or $ in it: NAME='value'")
+        }
+        other => format!("can't be read: {other}"),
+    }
+}
+
+/// One line of a `.env` file that means exactly this value.
+fn assignment(key: &str, value: &str) -> String {
+    let mut line = format!("{key}=\"");
+    for c in value.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\\' | '"' | '$' => line.extend(['\\', c]),
+            _ => line.push(c),
+        }
+    }
+    line.push_str("\"\n");
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_pass_the_file_unchanged() {
+        for value in ["", "plain", "a b", "p$w\"'\\n#x", "two\nlines", "postgres://u:%24p@h/d?a=b&c=d"] {
+            let read: Vec<(String, String)> =
+                dotenvy::from_read_iter(assignment("A2A_ACTOR", value).as_bytes()).collect::<Result<_, _>>().unwrap();
+            assert_eq!(read, [("A2A_ACTOR".to_owned(), value.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn a_broken_line_is_named_and_not_repeated() {
+        let text = "A2A_ACTOR=me\n\nDATABASE_URL='secret\n";
+        let error = dotenvy::from_read_iter(text.as_bytes()).find_map(Result::err).unwrap();
+        let problem = problem(&error, text);
+        assert!(problem.contains("line 3") && !problem.contains("secret"), "{problem}");
+    }
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::ids::Actor;
+use a2a_core::input::{did_you_mean, quoted};
 use a2a_engine::hub::Hub;
 use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::tool::ToolCallContext;
@@ -129,6 +130,11 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
+        if self.router.get(&request.name).is_none() {
+            let nearest = did_you_mean(&request.name, self.list.iter().map(|tool| &*tool.name));
+            let message = format!("there is no tool {}{nearest}", quoted(&request.name));
+            return Err(ErrorData::invalid_params(message, None));
+        }
         self.router.call(ToolCallContext::new(self, request, context)).await
     }
 

@@ -37,6 +37,11 @@ impl ToolError {
         }
     }
 
+    /// The client has cancelled the call; nobody reads this.
+    pub(crate) fn cancelled() -> Self {
+        Self { code: "cancelled", message: "cancelled by the client".to_owned(), retryable: true, details: None }
+    }
+
     /// Nothing of a batch could be done.
     pub(crate) fn nothing_done(errors: &[(String, HubError)]) -> Self {
         let retryable = errors.iter().all(|(_, error)| error.is_retryable());

@@ -110,7 +110,12 @@ where
                 finish(run(call, arguments).await?)
             };
             // A panic that is not caught here would leave the client waiting for ever.
-            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| Err(ToolError::internal()));
+            let answer = AssertUnwindSafe(answer).catch_unwind();
+            let answer = tokio::select! {
+                answer = answer => answer.unwrap_or_else(|_| Err(ToolError::internal())),
+                // Nobody waits any more. A write that the writer has goes on there; only the waiting ends.
+                () = context.request_context.ct.cancelled() => Err(ToolError::cancelled()),
+            };
             let (result, response_bytes, about, error_code) = match answer {
                 Ok((result, bytes, about)) => (result, bytes, about, None),
                 Err(error) => {

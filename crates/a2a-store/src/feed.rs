@@ -55,6 +55,8 @@ pub(crate) struct FeedRow {
 pub(crate) struct StoredRevision {
     pub(crate) key: AgentKey,
     pub(crate) revision: Revision,
+    /// When this revision was made, `None` for what was purged.
+    pub(crate) updated_at: Option<Timestamp>,
     pub(crate) removed: bool,
 }
 
@@ -357,32 +359,36 @@ async fn reconcile(session: &mut FeedSession, cache: &Cache, status: &FeedStatus
     status.reconciled.fetch_add(1, Ordering::Relaxed);
     // Ordering: the cache is read before the database. What the cache shows was committed before, so that a database
     // with an older state has gone back, as after the failover to a replica that was behind.
-    let cached: HashMap<AgentKey, Revision> = cache.read().live().map(|agent| (agent.key(), agent.revision)).collect();
+    let mut unseen: HashMap<AgentKey, (Revision, Timestamp)> =
+        cache.read().live().map(|agent| (agent.key(), (agent.revision, agent.updated_at))).collect();
     let stored = session.revisions().await?;
     let mut changed = HashMap::new();
-    let mut lost: HashMap<AgentKey, Revision> = cached.clone();
+    let mut lost: Vec<AgentKey> = Vec::new();
     for row in stored {
-        let known = lost.remove(&row.key);
-        match known {
-            Some(known) if known > row.revision => {
-                lost.insert(row.key, row.revision);
-            }
-            Some(known) if known < row.revision => {
+        match unseen.remove(&row.key) {
+            Some((known, _)) if known < row.revision => {
                 changed.insert(row.key, row.revision);
             }
+            // The same revision made at another time is another one: one of both was made after the database went
+            // back.
+            Some((known, at)) if known > row.revision || row.removed || row.updated_at != Some(at) => {
+                lost.push(row.key);
+            }
+            // What the cache knows to be removed is there again.
+            None if !row.removed && cache.read().known_revision(&row.key) >= Some(row.revision) => lost.push(row.key),
             None if !row.removed => {
                 changed.insert(row.key, row.revision);
             }
             _ => {}
         }
     }
+    lost.extend(unseen.into_keys());
     fetch_into(session, cache, changed).await?;
     if lost.is_empty() {
         return Ok(());
     }
     tracing::warn!(agents = lost.len(), "the database has gone back; taking over its state");
-    let keys: Vec<AgentKey> = lost.into_keys().collect();
-    for part in keys.chunks(FETCH_KEYS_MAX) {
+    for part in lost.chunks(FETCH_KEYS_MAX) {
         let rows = session.fetch(part).await?;
         let mut cache = cache.write();
         for key in part {

@@ -22,7 +22,7 @@ fn known<DB: Backend>(source: &EmbeddedMigrations) -> Result<Vec<(String, String
     let mut steps: Vec<(String, String)> = MigrationSource::<DB>::migrations(source)
         .map_err(failed)?
         .iter()
-        .map(|step: &Box<dyn Migration<DB>>| (step.name().version().to_string(), step.name().to_string()))
+        .map(|step| (step.name().version().to_string(), step.name().to_string()))
         .collect();
     steps.sort_unstable();
     Ok(steps)

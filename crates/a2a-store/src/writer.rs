@@ -98,6 +98,11 @@ struct Job {
     _room: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
+/// What is sent again may have been committed before, so that nobody can say of it that nothing was done.
+fn waiting_stage(recheck: bool) -> u8 {
+    if recheck { stage::UNKNOWN } else { stage::WAITING }
+}
+
 impl Job {
     /// Claims the job for an attempt; false when its caller has gone.
     fn begin(&self) -> bool {
@@ -206,7 +211,7 @@ impl Writer {
         let bytes: usize = units.iter().flat_map(|unit| &unit.changes).map(|c| c.mutation.bytes()).sum();
         let op_ids: Vec<OpId> = units.iter().flat_map(|unit| &unit.changes).map(|c| c.op_id).collect();
         let room = self.room(changes, bytes, deadline).await?;
-        let stage = Arc::new(AtomicU8::new(stage::WAITING));
+        let stage = Arc::new(AtomicU8::new(waiting_stage(recheck)));
         let (reply, answer) = oneshot::channel();
         let job = Job { units, recheck, changes, bytes, stage: stage.clone(), reply, _room: room };
         self.jobs.try_send(job).map_err(|_| WriteError::Closed)?;
@@ -370,12 +375,16 @@ impl WriterTask {
             if batch.is_empty() {
                 return;
             }
-            match self.attempt(&mut batch, ambiguous).await {
+            let Some(attempted) = self.attempt_in_time(&mut batch, ambiguous).await else {
+                // The dropped jobs answer their callers: as not done, or as unknown.
+                return;
+            };
+            match attempted {
                 Ok(outcomes) => return self.answer(batch, outcomes),
                 Err(error) if error.is_transient() => {
                     ambiguous |= error.is_ambiguous();
-                    let stage = if ambiguous { stage::UNKNOWN } else { stage::WAITING };
                     for job in &batch {
+                        let stage = if ambiguous { stage::UNKNOWN } else { waiting_stage(job.recheck) };
                         let _gone =
                             job.stage.compare_exchange(stage::COMMITTING, stage, Ordering::AcqRel, Ordering::Acquire);
                     }
@@ -405,6 +414,32 @@ impl WriterTask {
                 return;
             }
         }
+    }
+
+    /// Attempts it, and stops waiting for it when the time to close is over.
+    async fn attempt_in_time(
+        &mut self,
+        batch: &mut Vec<Job>,
+        ambiguous: bool,
+    ) -> Option<Result<Vec<Vec<Outcome>>, StoreError>> {
+        let (closing, mut give_up) = (self.closing.clone(), self.give_up);
+        let result = {
+            let mut attempt = std::pin::pin!(self.attempt(batch, ambiguous));
+            loop {
+                let end = give_up;
+                tokio::select! {
+                    result = &mut attempt => break Some(result),
+                    () = closing.cancelled(), if end.is_none() => {
+                        give_up = Some(Instant::now() + Self::CLOSING_LIMIT);
+                    }
+                    () = async { tokio::time::sleep_until(end.unwrap_or_else(Instant::now)).await }, if end.is_some() => {
+                        break None;
+                    }
+                }
+            }
+        };
+        self.give_up = give_up;
+        result
     }
 
     async fn attempt(&self, batch: &mut Vec<Job>, ambiguous: bool) -> Result<Vec<Vec<Outcome>>, StoreError> {

@@ -52,7 +52,8 @@ pub(crate) fn one_line(text: &str) -> String {
     output::clean(text).split_whitespace().collect::<Vec<&str>>().join(" ")
 }
 
-fn cut(text: &str, max: Option<usize>) -> String {
+/// Cuts a text to a number of characters, and shows that it did.
+pub(crate) fn cut(text: &str, max: Option<usize>) -> String {
     match max {
         Some(max) if text.chars().count() > max => {
             let kept: String = text.chars().take(max.saturating_sub(1)).collect();

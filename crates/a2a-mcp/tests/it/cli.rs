@@ -7,7 +7,6 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-#[path = "cli_postgres.rs"]
 mod postgres;
 
 const VARIABLES: [&str; 9] = [
@@ -182,7 +181,7 @@ fn what_is_shown_can_be_deployed_again() {
     let count = all["total"].as_u64().unwrap();
     let again = home.run_with_input(&["agents", "deploy", "-"], &yaml).code(0);
     assert!(again.out.contains(&format!("0 created, 0 updated, {count} unchanged")), "{}", again.out);
-    let json = home.run(&["agents", "show", "contract-reviewer", "--json"]).code(0).out;
+    let json = home.run(&["agents", "show", "contract-reader", "--json"]).code(0).out;
     let again = home.run_with_input(&["agents", "deploy", "-"], &json).code(0);
     assert!(again.out.contains("1 unchanged"), "{}", again.out);
 }

@@ -12,7 +12,7 @@ use futures_util::{FutureExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
 use super::schema::{agent_history, agents, tombstones};
-use crate::agent_row::AgentRow;
+use crate::agent_row::{AgentRow, StoredTime};
 use crate::error::StoreError;
 use crate::feed::{CHUNK_AGENTS, StoredRevision};
 use crate::store::AgentVersion;
@@ -128,8 +128,14 @@ pub(super) fn history<'c>(
 /// The revision of every agent, removed and purged ones too.
 pub(super) fn revisions(conn: &mut AsyncPgConnection) -> BoxFuture<'_, Result<Vec<StoredRevision>, StoreError>> {
     async move {
-        let current: Vec<(String, String, i64, bool)> = agents::table
-            .select((agents::namespace, agents::id, agents::revision, agents::removed_at.is_not_null()))
+        let current: Vec<(String, String, i64, StoredTime, bool)> = agents::table
+            .select((
+                agents::namespace,
+                agents::id,
+                agents::revision,
+                agents::updated_at,
+                agents::removed_at.is_not_null(),
+            ))
             .load(conn)
             .await?;
         let purged: Vec<(String, String, i64)> = tombstones::table
@@ -137,12 +143,19 @@ pub(super) fn revisions(conn: &mut AsyncPgConnection) -> BoxFuture<'_, Result<Ve
             .select((tombstones::namespace, tombstones::id, tombstones::revision))
             .load(conn)
             .await?;
-        let purged = purged.into_iter().map(|(namespace, id, revision)| (namespace, id, revision, true));
-        Ok(current
-            .into_iter()
-            .chain(purged)
-            .map(|(namespace, id, revision, removed)| StoredRevision { key: key(namespace, id), revision, removed })
-            .collect())
+        let current = current.into_iter().map(|(namespace, id, revision, at, removed)| StoredRevision {
+            key: key(namespace, id),
+            revision,
+            updated_at: Some(at.0),
+            removed,
+        });
+        let purged = purged.into_iter().map(|(namespace, id, revision)| StoredRevision {
+            key: key(namespace, id),
+            revision,
+            updated_at: None,
+            removed: true,
+        });
+        Ok(current.chain(purged).collect())
     }
     .boxed()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use a2a_core::agent::Agent;
 use a2a_core::ids::AgentKey;
+use a2a_core::time::Timestamp;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use tokio::sync::mpsc;
@@ -136,23 +137,32 @@ impl SqliteFeed {
         let (position, known) = with(&self.connection.0, move |conn| {
             conn.transaction(|conn| {
                 let position = position(conn)?;
-                let current: Vec<(String, String, i64, bool)> = agents::table
-                    .select((agents::namespace, agents::id, agents::revision, agents::removed_at.is_not_null()))
+                let current: Vec<(String, String, i64, i64, bool)> = agents::table
+                    .select((
+                        agents::namespace,
+                        agents::id,
+                        agents::revision,
+                        agents::updated_at,
+                        agents::removed_at.is_not_null(),
+                    ))
                     .load(conn)?;
                 let purged: Vec<(String, String, i64)> = tombstones::table
                     .filter(tombstones::entity.eq("agent"))
                     .select((tombstones::namespace, tombstones::id, tombstones::revision))
                     .load(conn)?;
-                let known = current
-                    .into_iter()
-                    .chain(purged.into_iter().map(|(namespace, id, revision)| (namespace, id, revision, true)))
-                    .map(|(namespace, id, revision, removed)| StoredRevision {
-                        key: rows::key(namespace, id),
-                        revision,
-                        removed,
-                    })
-                    .collect();
-                Ok::<_, StoreError>((position, known))
+                let current = current.into_iter().map(|(namespace, id, revision, at, removed)| StoredRevision {
+                    key: rows::key(namespace, id),
+                    revision,
+                    updated_at: Some(Timestamp(at)),
+                    removed,
+                });
+                let purged = purged.into_iter().map(|(namespace, id, revision)| StoredRevision {
+                    key: rows::key(namespace, id),
+                    revision,
+                    updated_at: None,
+                    removed: true,
+                });
+                Ok::<_, StoreError>((position, current.chain(purged).collect()))
             })
         })
         .await?;

@@ -200,11 +200,19 @@ pub(super) async fn search(args: SearchArgs, config: Config) -> Result<Exit, Cli
         .hits
         .iter()
         .map(|hit| {
-            let description = format!("{} ({})", hit.agent.spec.description, hit.reason);
-            vec![format!("{:.2}", hit.score), hit.agent.spec.id.to_string(), description]
+            let spec = &hit.agent.spec;
+            vec![format!("{:.2}", hit.score), spec.id.to_string(), spec.description.to_string()]
         })
         .collect();
-    output::text(&table::render(&["SCORE", "ID", "DESCRIPTION (WHY IT WAS FOUND)"], &rows, table::width()))?;
+    let width = table::width();
+    let table = table::render(&["SCORE", "ID", "DESCRIPTION, AND WHY IT WAS FOUND"], &rows, width);
+    let mut lines = table.lines();
+    let mut text = lines.next().map_or_else(String::new, |heads| format!("{heads}\n"));
+    for (line, hit) in lines.zip(&page.hits) {
+        let why = table::cut(&format!("       {}", table::one_line(&hit.reason)), width);
+        text.push_str(&format!("{line}\n{why}\n"));
+    }
+    output::text(&text)?;
     if let Some(cursor) = page.next_cursor {
         output::note(&format!("{} of {} agents; go on with --cursor {cursor}", rows.len(), page.total));
     }

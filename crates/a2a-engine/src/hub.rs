@@ -162,6 +162,7 @@ async fn open_store(inner: &Inner) -> Option<Store> {
     const RETRY: Duration = Duration::from_millis(250);
     /// Somebody has to change something first; a process that lives on finds out without much noise.
     const RETRY_UNUSABLE: Duration = Duration::from_secs(5);
+    let mut told = String::new();
     loop {
         let opened = tokio::select! {
             () = inner.shutdown.cancelled() => return None,
@@ -171,7 +172,12 @@ async fn open_store(inner: &Inner) -> Option<Store> {
             Ok(store) => return Some(store),
             Err(error) => error,
         };
-        tracing::warn!(%error, "the database can't be opened; trying again");
+        let text = error.to_string();
+        // Once for each reason: an outage may last, and the log of a client is read by people.
+        if text != told {
+            tracing::warn!(%error, "the database can't be opened; trying until it can");
+            told = text;
+        }
         inner.feed.unavailable(&error);
         let pause = if error.is_transient() { RETRY } else { RETRY_UNUSABLE };
         tokio::select! {

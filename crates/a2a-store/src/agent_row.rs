@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use a2a_core::agent::{Agent, AgentSpec, Capability, Deprecation, Executor, ExecutorKind};
-use a2a_core::ids::{Actor, AgentId, Namespace};
+use a2a_core::ids::{Actor, AgentId, AgentKey, Namespace};
 use a2a_core::json_text::JsonText;
 use a2a_core::time::Timestamp;
 use diesel::backend::Backend;
@@ -52,7 +52,41 @@ impl FromSql<Text, Sqlite> for StoredJson {
     }
 }
 
-/// One row, in the order of the `AGENT_COLUMNS` of each backend.
+/// The columns of an [`AgentRow`] in `agents` or `agent_history` of either backend.
+macro_rules! agent_columns {
+    ($table:ident) => {
+        (
+            $table::namespace,
+            $table::id,
+            $table::revision,
+            $table::name,
+            $table::version,
+            $table::description,
+            $table::instructions,
+            $table::category,
+            $table::tags,
+            $table::enabled,
+            $table::capabilities,
+            $table::executor_kind,
+            $table::executor_settings,
+            $table::config,
+            $table::deprecated,
+            $table::created_at,
+            $table::updated_at,
+            $table::deployed_at,
+            $table::updated_by,
+            $table::removed_at,
+        )
+    };
+}
+pub(crate) use agent_columns;
+
+/// The key that two columns hold.
+pub(crate) fn stored_key(namespace: String, id: String) -> AgentKey {
+    AgentKey { namespace: Namespace::from_stored(namespace), id: AgentId::from_stored(id) }
+}
+
+/// One row, in the order of [`agent_columns`].
 #[derive(Debug, Queryable)]
 pub(crate) struct AgentRow {
     pub(crate) namespace: String,

@@ -238,7 +238,12 @@ pub async fn run(
             result = follow(&store, &cache, &status, &committed) => result,
         };
         if let Err(error) = result {
-            tracing::warn!(%error, "the feed lost the database; trying again");
+            // Once for each outage: reconnecting fails many times while it lasts.
+            if status.is_connected() {
+                tracing::warn!(%error, "the feed lost the database; reads go on from memory while it is away");
+            } else {
+                tracing::debug!(%error, "the feed still has no database");
+            }
             status.failed(&error);
         }
         // A session that lasted shows that the database was there, so that the next attempt comes soon.

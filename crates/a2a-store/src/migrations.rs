@@ -29,7 +29,10 @@ fn known<DB: Backend>(source: &EmbeddedMigrations) -> Result<Vec<(String, String
 }
 
 /// The name of the step with this version.
-pub(crate) fn name<DB: Backend>(source: &EmbeddedMigrations, version: &MigrationVersion<'_>) -> Result<String, StoreError> {
+pub(crate) fn name<DB: Backend>(
+    source: &EmbeddedMigrations,
+    version: &MigrationVersion<'_>,
+) -> Result<String, StoreError> {
     let version = version.to_string();
     let found = known::<DB>(source)?.into_iter().find(|(known, _)| *known == version);
     Ok(found.map_or(version, |(_, name)| name))

@@ -11,6 +11,9 @@ use a2a_core::change::{AgentPut, Change, Current, Decision, Mutation, Outcome};
 use a2a_core::ids::{AgentKey, OpId, Revision};
 use a2a_core::time::Timestamp;
 
+use crate::agent_row::stored_key;
+use crate::error::StoreError;
+
 /// Changes that happen together or not at all, on distinct entities.
 #[derive(Debug, Clone)]
 pub struct Unit {
@@ -75,6 +78,21 @@ impl Op {
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Put, Self::Remove, Self::Purge].into_iter().find(|op| op.as_str() == name)
+    }
+}
+
+/// Reads a locked row: namespace, id, revision, hash of the document, whether it is removed.
+pub(crate) fn current_row(
+    (namespace, id, revision, hash, removed): (String, String, i64, Vec<u8>, bool),
+) -> Result<(AgentKey, Current), StoreError> {
+    let key = stored_key(namespace, id);
+    match hash.try_into() {
+        Ok(content_hash) => Ok((key, Current { revision, content_hash, removed })),
+        Err(_) => Err(StoreError::Row {
+            table: "agents",
+            key: key.to_string(),
+            reason: "content_hash has not 32 bytes".to_owned(),
+        }),
     }
 }
 

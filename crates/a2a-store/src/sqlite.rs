@@ -96,9 +96,7 @@ impl Sqlite {
             conn.immediate_transaction(|conn| {
                 migrations::is_pending::<diesel::sqlite::Sqlite>(&migrations::SQLITE, &applied(conn)?)?;
                 let done = conn.run_pending_migrations(migrations::SQLITE).map_err(migrations::failed)?;
-                done.iter()
-                    .map(|step| migrations::name::<diesel::sqlite::Sqlite>(&migrations::SQLITE, step))
-                    .collect()
+                done.iter().map(|step| migrations::name::<diesel::sqlite::Sqlite>(&migrations::SQLITE, step)).collect()
             })
         })
         .await

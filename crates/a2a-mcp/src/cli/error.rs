@@ -7,7 +7,7 @@ use a2a_core::error::Problems;
 use a2a_engine::error::HubError;
 use a2a_engine::maintenance::StoreError;
 
-use super::output;
+use super::{output, settings};
 
 /// The code that the process ends with. The help of each command tells these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,11 @@ pub(crate) fn exit_of(error: &HubError) -> Exit {
 
 /// Prints what the parser of the command line says: help and version to standard output, errors to standard error.
 pub(crate) fn usage(error: &clap::Error) -> Result<Exit, CliError> {
+    if error.kind() == clap::error::ErrorKind::InvalidUtf8
+        && let Some(problem) = settings::not_utf8()
+    {
+        return Err(problem);
+    }
     if error.use_stderr() {
         output::note(error.render().to_string().trim_end());
         return Ok(Exit::Usage);

@@ -85,7 +85,10 @@ fn status(steps: &[MigrationStep], config: &Config) -> String {
     let pending = steps.iter().filter(|step| !step.applied).count();
     text.push_str(&match pending {
         0 => format!("{} is up to date\n", config.location),
-        _ => format!("{} lacks {pending}; `a2a-mcp migrate run` runs them, and so does a server when it starts\n", config.location),
+        _ => format!(
+            "{} lacks {pending}; `a2a-mcp migrate run` runs them, and so does a server when it starts\n",
+            config.location
+        ),
     });
     text
 }

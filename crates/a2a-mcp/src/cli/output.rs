@@ -55,7 +55,10 @@ pub(crate) fn clean(text: &str) -> Cow<'_, str> {
 /// Control characters of all kinds, and the invisible ones that change the direction of writing.
 pub(crate) fn steers_terminal(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' | '\u{FEFF}')
+        || matches!(
+            c,
+            '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}'
+        )
 }
 
 /// Writes a character as JSON and YAML write it in a string. All of those above lie below U+10000.

@@ -71,6 +71,17 @@ pub(crate) struct Args {
     log: Option<String>,
 }
 
+/// The settings in the environment that are not UTF-8, which the parser of flags refuses without naming them.
+pub(crate) fn not_utf8() -> Option<CliError> {
+    let is_broken = |(variable, _): &&(&str, &str)| std::env::var_os(variable).is_some_and(|value| value.to_str().is_none());
+    let problems: Vec<Problem> = VARIABLES
+        .iter()
+        .filter(is_broken)
+        .map(|(variable, _)| Problem { path: (*variable).to_owned(), message: "is not UTF-8; write it in UTF-8".to_owned() })
+        .collect();
+    (!problems.is_empty()).then_some(CliError::Settings(Problems(problems)))
+}
+
 fn set(text: &Option<String>) -> Option<String> {
     text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
 }
@@ -111,7 +122,10 @@ impl Args {
         let parse = |text: &str| {
             EnvFilter::builder().parse(text).map_err(|error| Problem {
                 path: "A2A_LOG".to_owned(),
-                message: format!("is {text:?} ({error}); use error, warn, info, debug, trace, or a filter such as warn,a2a_store=debug"),
+                message: format!(
+                    "is {text:?} ({error}); use error, warn, info, debug, trace, or a filter such as \
+                     warn,a2a_store=debug"
+                ),
             })
         };
         let filter = parse(&text)?;

@@ -170,6 +170,8 @@ fn the_roster_of_the_examples_is_deployed_found_shown_and_removed() {
 fn what_is_shown_can_be_deployed_again() {
     let home = Home::new();
     home.run(&["agents", "deploy", &examples()]).code(0);
+    let dry = home.run(&["agents", "deploy", &examples(), "--dry-run"]).code(0);
+    assert!(dry.out.starts_with("0 created, 0 updated, "), "{}", dry.out);
     let all = home.run(&["agents", "list", "--all", "--json"]).code(0).json();
     let yaml: String = all["agents"]
         .as_array()
@@ -338,6 +340,15 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     // Set to nothing is set: the file does not win over it.
     let emptied = home.run_with(&[("A2A_NAMESPACE", "")], &["agents", "list", "--json"]).code(0).json();
     assert_eq!(emptied["total"], 0);
+}
+
+#[test]
+fn a_setting_that_is_not_utf8_is_named() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let home = Home::new();
+    let broken = std::ffi::OsStr::from_bytes(b"\xff");
+    let ended: Ended = home.command(&["agents", "list"]).env("A2A_ACTOR", broken).output().unwrap().into();
+    assert!(ended.code(2).err.contains("A2A_ACTOR: is not UTF-8"));
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn minimal(tool: &str) -> Value {
         "agent_deploy" => json!({"agents": [{"id": "a", "description": "d"}]}),
         "agent_remove" => json!({"ids": ["a"]}),
         "agent_search" => json!({"query": "d"}),
-        "agent_update" => json!({"id": "a", "set": {}}),
+        "agent_update" => json!({"id": "a", "expected_revision": 1, "set": {}}),
         _ => json!({}),
     }
 }
@@ -155,6 +155,7 @@ fn properties(schema: &Value) -> BTreeSet<String> {
 #[tokio::test]
 async fn the_schema_of_arguments_names_what_the_reader_takes() {
     let server = open(memory()).await;
+    call(&server, "agent_deploy", minimal("agent_deploy")).await;
     let list = server.request("tools/list", json!({})).await.unwrap();
     for tool in list["tools"].as_array().unwrap() {
         let name = tool["name"].as_str().unwrap();
@@ -174,10 +175,11 @@ async fn the_schema_of_arguments_names_what_the_reader_takes() {
             assert!(text.contains(&format!("did you mean {property:?}?")), "{name}: {text}");
         }
         for required in tool["inputSchema"]["required"].as_array().into_iter().flatten() {
+            let required = required.as_str().unwrap();
             let mut arguments = minimal(name);
-            arguments.as_object_mut().unwrap().remove(required.as_str().unwrap());
+            arguments.as_object_mut().unwrap().remove(required).expect("what is required is in the minimum");
             let text = refused(&server, name, arguments).await.text;
-            assert!(text.contains(&format!("{}: is required", required.as_str().unwrap())), "{name}: {text}");
+            assert!(text.contains(&format!("{required}: is required")), "{name}: {text}");
         }
     }
     server.finish().await;

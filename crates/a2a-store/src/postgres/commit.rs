@@ -17,10 +17,10 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use super::{PgStatement, rows};
-use crate::agent_row::{AgentJson, StoredTime};
+use crate::agent_row::{AgentJson, StoredTime, stored_key};
 use crate::bisect::Bisect;
 use crate::error::StoreError;
-use crate::round::{AppliedOp, Op, PutRow, RemoveRow, Round, Unit, Written, rounds, written_agent};
+use crate::round::{AppliedOp, Op, PutRow, RemoveRow, Round, Unit, Written, current_row, rounds, written_agent};
 use crate::store::{Base, ByKey};
 
 pub(super) async fn commit(
@@ -204,17 +204,7 @@ async fn lock_in_txn(conn: &mut AsyncPgConnection, keys: &[AgentKey]) -> Result<
     .bind::<Array<Text>, _>(ids)
     .rows(conn)
     .await?;
-    found
-        .into_iter()
-        .map(|(namespace, id, revision, hash, removed)| {
-            let content_hash = hash.try_into().map_err(|_| StoreError::Row {
-                table: "agents",
-                key: format!("{namespace}/{id}"),
-                reason: "content_hash has not 32 bytes".to_owned(),
-            })?;
-            Ok((rows::key(namespace, id), Current { revision, content_hash, removed }))
-        })
-        .collect()
+    found.into_iter().map(current_row).collect()
 }
 
 async fn applied_in_txn(conn: &mut AsyncPgConnection, ops: &[OpId]) -> Result<HashMap<OpId, AppliedOp>, StoreError> {
@@ -229,7 +219,7 @@ async fn applied_in_txn(conn: &mut AsyncPgConnection, ops: &[OpId]) -> Result<Ha
     let mut applied = HashMap::new();
     for (op_id, namespace, id, revision, replaced_revision, op) in found {
         let Some(op) = Op::from_name(&op) else { continue };
-        let key = rows::key(namespace, id);
+        let key = stored_key(namespace, id);
         let agent = rows::history(conn, &key, revision.saturating_add(1), 1)
             .await?
             .pop()
@@ -281,7 +271,7 @@ async fn put(conn: &mut AsyncPgConnection, puts: &[PutRow<'_>]) -> Result<ByKey<
         .map(|(namespace, id, revision, created_at, updated_at, deployed_at)| {
             let row =
                 Written { revision, created_at: created_at.0, updated_at: updated_at.0, deployed_at: deployed_at.0 };
-            (rows::key(namespace, id), row)
+            (stored_key(namespace, id), row)
         })
         .collect())
 }
@@ -411,7 +401,7 @@ async fn remove_with(
         .await?;
     for (namespace, id, revision, at) in found {
         let row = Written { revision, created_at: at.0, updated_at: at.0, deployed_at: at.0 };
-        written.insert(rows::key(namespace, id), row);
+        written.insert(stored_key(namespace, id), row);
     }
     Ok(())
 }

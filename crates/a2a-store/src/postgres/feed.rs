@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{PgStatement, rows};
+use crate::agent_row::stored_key;
 use crate::database_url::PostgresUrl;
 use crate::error::StoreError;
 use crate::feed::{FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
@@ -180,7 +181,7 @@ impl PostgresFeed {
             found
                 .into_iter()
                 .filter_map(|(_, _, _, namespace, id, revision)| {
-                    Some(FeedRow { key: rows::key(namespace?, id?), revision: revision? })
+                    Some(FeedRow { key: stored_key(namespace?, id?), revision: revision? })
                 })
                 .collect(),
         ))
@@ -198,7 +199,7 @@ impl PostgresFeed {
         Ok(Poll::Changes(
             found
                 .into_iter()
-                .map(|(_, namespace, id, revision)| FeedRow { key: rows::key(namespace, id), revision })
+                .map(|(_, namespace, id, revision)| FeedRow { key: stored_key(namespace, id), revision })
                 .collect(),
         ))
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use a2a_core::agent::Agent;
-use a2a_core::ids::{AgentId, AgentKey, Namespace, Revision};
+use a2a_core::ids::{AgentKey, Revision};
 use diesel::sql_types::{Array, Bool, Text};
 use diesel::{BoolExpressionMethods as _, ExpressionMethods as _, QueryDsl as _};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
@@ -12,41 +12,10 @@ use futures_util::{FutureExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
 use super::schema::{agent_history, agents, tombstones};
-use crate::agent_row::{AgentRow, StoredTime};
+use crate::agent_row::{AgentRow, StoredTime, agent_columns, stored_key};
 use crate::error::StoreError;
 use crate::feed::{CHUNK_AGENTS, StoredRevision};
 use crate::store::AgentVersion;
-
-macro_rules! columns {
-    ($table:ident) => {
-        (
-            $table::namespace,
-            $table::id,
-            $table::revision,
-            $table::name,
-            $table::version,
-            $table::description,
-            $table::instructions,
-            $table::category,
-            $table::tags,
-            $table::enabled,
-            $table::capabilities,
-            $table::executor_kind,
-            $table::executor_settings,
-            $table::config,
-            $table::deprecated,
-            $table::created_at,
-            $table::updated_at,
-            $table::deployed_at,
-            $table::updated_by,
-            $table::removed_at,
-        )
-    };
-}
-
-pub(super) fn key(namespace: String, id: String) -> AgentKey {
-    AgentKey { namespace: Namespace::from_stored(namespace), id: AgentId::from_stored(id) }
-}
 
 fn version(row: AgentRow) -> Result<AgentVersion, StoreError> {
     let removed_at = row.removed_at.map(|time| time.0);
@@ -62,7 +31,7 @@ pub(super) fn live<'c>(
         let gone = |_| StoreError::Task("the reader of the load went away".to_owned());
         let rows = agents::table
             .filter(agents::removed_at.is_null())
-            .select(columns!(agents))
+            .select(agent_columns!(agents))
             .load_stream::<AgentRow>(conn)
             .await?;
         let mut chunks = std::pin::pin!(rows.map_err(StoreError::from).try_chunks(CHUNK_AGENTS));
@@ -88,7 +57,7 @@ pub(super) fn by_keys<'c>(
             .sql(", ")
             .bind::<Array<Text>, _>(ids)
             .sql("))");
-        let rows: Vec<AgentRow> = agents::table.filter(wanted).select(columns!(agents)).load(conn).await?;
+        let rows: Vec<AgentRow> = agents::table.filter(wanted).select(agent_columns!(agents)).load(conn).await?;
         rows.into_iter().map(version).collect()
     }
     .boxed()
@@ -104,7 +73,7 @@ pub(super) fn history<'c>(
         let (namespace, id) = (key.namespace.as_str(), key.id.as_str());
         let current: Vec<AgentRow> = agents::table
             .filter(agents::namespace.eq(namespace).and(agents::id.eq(id)).and(agents::revision.lt(before)))
-            .select(columns!(agents))
+            .select(agent_columns!(agents))
             .load(conn)
             .await?;
         let replaced: Vec<AgentRow> = agent_history::table
@@ -116,7 +85,7 @@ pub(super) fn history<'c>(
             )
             .order(agent_history::revision.desc())
             .limit(limit)
-            .select(columns!(agent_history))
+            .select(agent_columns!(agent_history))
             .load(conn)
             .await?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -144,13 +113,13 @@ pub(super) fn revisions(conn: &mut AsyncPgConnection) -> BoxFuture<'_, Result<Ve
             .load(conn)
             .await?;
         let current = current.into_iter().map(|(namespace, id, revision, at, removed)| StoredRevision {
-            key: key(namespace, id),
+            key: stored_key(namespace, id),
             revision,
             updated_at: Some(at.0),
             removed,
         });
         let purged = purged.into_iter().map(|(namespace, id, revision)| StoredRevision {
-            key: key(namespace, id),
+            key: stored_key(namespace, id),
             revision,
             updated_at: None,
             removed: true,

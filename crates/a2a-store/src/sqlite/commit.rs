@@ -13,10 +13,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::rows;
-use crate::agent_row::AgentJson;
+use crate::agent_row::{AgentJson, stored_key};
 use crate::bisect::Bisect;
 use crate::error::StoreError;
-use crate::round::{AppliedOp, Op, PutRow, RemoveRow, Round, Unit, Written, rounds};
+use crate::round::{AppliedOp, Op, PutRow, RemoveRow, Round, Unit, Written, current_row, rounds};
 use crate::statement::Statement;
 use crate::store::ByKey;
 
@@ -88,17 +88,7 @@ fn current_in_txn(conn: &mut SqliteConnection, round: &Round<'_>) -> Result<ByKe
     )
     .bind::<Text, _>(keys)
     .rows(conn)?;
-    found
-        .into_iter()
-        .map(|(namespace, id, revision, hash, removed)| {
-            let content_hash = hash.try_into().map_err(|_| StoreError::Row {
-                table: "agents",
-                key: format!("{namespace}/{id}"),
-                reason: "content_hash has not 32 bytes".to_owned(),
-            })?;
-            Ok((rows::key(namespace, id), Current { revision, content_hash, removed }))
-        })
-        .collect()
+    found.into_iter().map(current_row).collect()
 }
 
 fn applied_in_txn(conn: &mut SqliteConnection, ops: &[OpId]) -> Result<HashMap<OpId, AppliedOp>, StoreError> {
@@ -119,7 +109,7 @@ fn applied_in_txn(conn: &mut SqliteConnection, ops: &[OpId]) -> Result<HashMap<O
     for (op_id, namespace, id, revision, replaced_revision, op) in found {
         let Some(op) = Op::from_name(&op) else { continue };
         let Some(op_id) = ops.iter().find(|o| o.to_string() == op_id) else { continue };
-        let key = rows::key(namespace, id);
+        let key = stored_key(namespace, id);
         let agent = rows::history(conn, &key, revision.saturating_add(1), 1)?
             .pop()
             .filter(|version| version.agent.revision == revision)
@@ -218,7 +208,7 @@ fn put_in_txn(
             updated_at: Timestamp(updated_at),
             deployed_at: Timestamp(deployed_at),
         };
-        written.insert(rows::key(namespace, id), row);
+        written.insert(stored_key(namespace, id), row);
     }
     let logged = puts.iter().filter_map(|row| {
         let key = row.put.spec.key();

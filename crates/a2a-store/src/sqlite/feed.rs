@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{SharedConnection, rows, with};
+use crate::agent_row::stored_key;
 use crate::error::StoreError;
 use crate::feed::{CHUNK_AGENTS, FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
 use crate::sqlite::schema::{agents, change_log, store_meta, tombstones};
@@ -123,7 +124,7 @@ impl SqliteFeed {
         self.seq = position.seq;
         Ok(Poll::Changes(
             rows.into_iter()
-                .map(|(namespace, id, revision)| FeedRow { key: rows::key(namespace, id), revision })
+                .map(|(namespace, id, revision)| FeedRow { key: stored_key(namespace, id), revision })
                 .collect(),
         ))
     }
@@ -151,13 +152,13 @@ impl SqliteFeed {
                     .select((tombstones::namespace, tombstones::id, tombstones::revision))
                     .load(conn)?;
                 let current = current.into_iter().map(|(namespace, id, revision, at, removed)| StoredRevision {
-                    key: rows::key(namespace, id),
+                    key: stored_key(namespace, id),
                     revision,
                     updated_at: Some(Timestamp(at)),
                     removed,
                 });
                 let purged = purged.into_iter().map(|(namespace, id, revision)| StoredRevision {
-                    key: rows::key(namespace, id),
+                    key: stored_key(namespace, id),
                     revision,
                     updated_at: None,
                     removed: true,

@@ -2,46 +2,15 @@
 
 use std::sync::Arc;
 
-use a2a_core::ids::{AgentId, AgentKey, Namespace, Revision};
+use a2a_core::ids::{AgentKey, Revision};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use serde_json::json;
 
 use super::schema::{agent_history, agents};
-use crate::agent_row::AgentRow;
+use crate::agent_row::{AgentRow, agent_columns};
 use crate::error::StoreError;
 use crate::store::{AgentVersion, ToolUsage};
-
-macro_rules! columns {
-    ($table:ident) => {
-        (
-            $table::namespace,
-            $table::id,
-            $table::revision,
-            $table::name,
-            $table::version,
-            $table::description,
-            $table::instructions,
-            $table::category,
-            $table::tags,
-            $table::enabled,
-            $table::capabilities,
-            $table::executor_kind,
-            $table::executor_settings,
-            $table::config,
-            $table::deprecated,
-            $table::created_at,
-            $table::updated_at,
-            $table::deployed_at,
-            $table::updated_by,
-            $table::removed_at,
-        )
-    };
-}
-
-pub(super) fn key(namespace: String, id: String) -> AgentKey {
-    AgentKey { namespace: Namespace::from_stored(namespace), id: AgentId::from_stored(id) }
-}
 
 pub(super) fn version(row: AgentRow) -> Result<AgentVersion, StoreError> {
     let removed_at = row.removed_at.map(|time| time.0);
@@ -55,7 +24,7 @@ pub(super) fn live(
 ) -> Result<(), StoreError> {
     let rows = agents::table
         .filter(agents::removed_at.is_null())
-        .select(columns!(agents))
+        .select(agent_columns!(agents))
         .load_iter::<AgentRow, diesel::connection::DefaultLoadingMode>(conn)?;
     for row in rows {
         each(row?)?;
@@ -70,7 +39,7 @@ pub(super) fn by_keys(conn: &mut SqliteConnection, keys: &str) -> Result<Vec<Age
     )
     .bind::<Text, _>(keys)
     .sql("))");
-    let rows: Vec<AgentRow> = agents::table.filter(wanted).select(columns!(agents)).load(conn)?;
+    let rows: Vec<AgentRow> = agents::table.filter(wanted).select(agent_columns!(agents)).load(conn)?;
     rows.into_iter().map(version).collect()
 }
 
@@ -83,7 +52,7 @@ pub(super) fn history(
     let (namespace, id) = (key.namespace.as_str(), key.id.as_str());
     let current: Vec<AgentRow> = agents::table
         .filter(agents::namespace.eq(namespace).and(agents::id.eq(id)).and(agents::revision.lt(before)))
-        .select(columns!(agents))
+        .select(agent_columns!(agents))
         .load(conn)?;
     let replaced: Vec<AgentRow> = agent_history::table
         .filter(
@@ -94,7 +63,7 @@ pub(super) fn history(
         )
         .order(agent_history::revision.desc())
         .limit(limit)
-        .select(columns!(agent_history))
+        .select(agent_columns!(agent_history))
         .load(conn)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     current.into_iter().chain(replaced).take(limit).map(version).collect()

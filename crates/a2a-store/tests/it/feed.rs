@@ -118,9 +118,12 @@ async fn a_cache_takes_over_a_database_that_went_back(world: World) {
     for id in ["stays", "older", "unborn", "undead", "removed", "diverged"] {
         a.write(put(id, 1)).await;
     }
-    let backup = ["CREATE TABLE b_agents AS SELECT * FROM agents", "CREATE TABLE b_history AS SELECT * FROM agent_history"];
+    let backup =
+        ["CREATE TABLE b_agents AS SELECT * FROM agents", "CREATE TABLE b_history AS SELECT * FROM agent_history"];
     world.execute(&backup.join("; ")).await;
-    for change in [put("older", 2), put("older", 3), remove("undead"), put("removed", 2), put("diverged", 2), put("late", 1)] {
+    for change in
+        [put("older", 2), put("older", 3), remove("undead"), put("removed", 2), put("diverged", 2), put("late", 1)]
+    {
         a.write(change).await;
     }
     let b = Process::start(&world.location()).await;
@@ -135,11 +138,14 @@ async fn a_cache_takes_over_a_database_that_went_back(world: World) {
          WHERE id = 'diverged'",
     )
     .await;
-    let expected = [("diverged", 2), ("late", 0), ("older", 1), ("removed", 0), ("stays", 1), ("unborn", 0), ("undead", 1)];
+    let expected =
+        [("diverged", 2), ("late", 0), ("older", 1), ("removed", 0), ("stays", 1), ("unborn", 0), ("undead", 1)];
     for process in [&a, &b] {
         for (id, revision) in expected {
-            wait_until(Duration::from_secs(3), &format!("{id} at {revision}"), async || process.revision(id) == revision)
-                .await;
+            wait_until(Duration::from_secs(3), &format!("{id} at {revision}"), async || {
+                process.revision(id) == revision
+            })
+            .await;
         }
         wait_until(LIMIT, "their text", async || {
             process.get("diverged").is_some_and(|agent| &*agent.spec.description == "theirs")
@@ -286,7 +292,8 @@ async fn overlapping_commits_of_many_writers_are_all_seen() {
     let Some(world) = World::postgres().await else { return };
     let process = Process::start(&world.location()).await;
     let writers: Vec<_> = (0..6).map(|_| keep_writing(&world, 8)).collect();
-    wait_until(LIMIT, "a thousand changes", async || world.count("SELECT count(*) FROM change_log").await > 1_000).await;
+    wait_until(LIMIT, "a thousand changes", async || world.count("SELECT count(*) FROM change_log").await > 1_000)
+        .await;
     for (going, _) in &writers {
         going.store(false, Ordering::Relaxed);
     }

@@ -34,7 +34,10 @@ async fn eight_open(location: &Location) {
 async fn check_made_once(world: &World) {
     assert_eq!(world.count("SELECT count(*) FROM store_meta").await, 1);
     let versions = world.texts("SELECT version FROM __diesel_schema_migrations").await;
-    assert_eq!(world.count("SELECT count(DISTINCT version) FROM __diesel_schema_migrations").await, versions.len() as i64);
+    assert_eq!(
+        world.count("SELECT count(DISTINCT version) FROM __diesel_schema_migrations").await,
+        versions.len() as i64
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

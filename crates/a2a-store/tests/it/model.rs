@@ -65,10 +65,14 @@ fn commits() -> impl Strategy<Value = Vec<Commit>> {
     });
     let single = writes().prop_map(|write| vec![write]);
     let units = proptest::collection::vec(prop_oneof![3 => single, 1 => unit], 1..6);
-    let guess = prop_oneof![1 => Just(Guess::Nothing), 3 => Just(Guess::Ago(0)), 2 => (1..4_usize).prop_map(Guess::Ago)];
+    let guess =
+        prop_oneof![1 => Just(Guess::Nothing), 3 => Just(Guess::Ago(0)), 2 => (1..4_usize).prop_map(Guess::Ago)];
     let guesses = proptest::array::uniform4(guess);
-    let commit = (units, guesses, proptest::bool::weighted(0.2))
-        .prop_map(|(units, guesses, recheck)| Commit { units, guesses, recheck });
+    let commit = (units, guesses, proptest::bool::weighted(0.2)).prop_map(|(units, guesses, recheck)| Commit {
+        units,
+        guesses,
+        recheck,
+    });
     proptest::collection::vec(commit, 1..12)
 }
 

@@ -46,8 +46,7 @@ impl Process {
         let committed = Arc::new(Notify::new());
         let shutdown = CancellationToken::new();
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
-        let feed =
-            tokio::spawn(feed::run(store.clone(), cache.clone(), status.clone(), committed, shutdown.clone()));
+        let feed = tokio::spawn(feed::run(store.clone(), cache.clone(), status.clone(), committed, shutdown.clone()));
         let mut loaded = status.loaded();
         tokio::time::timeout(LIMIT, loaded.wait_for(|state| *state == LoadState::Loaded)).await.unwrap().unwrap();
         Self { store, cache, writer, status, shutdown, feed }

@@ -200,8 +200,7 @@ async fn batches_over_the_same_agents_do_not_deadlock() {
                 for id in order.iter().take(4) {
                     known.insert(key(id), newest(&store, &key(id)).await.unwrap().0);
                 }
-                let units: Vec<Unit> =
-                    order.iter().map(|id| Unit::one(put(id, format!("{worker} {round}")))).collect();
+                let units: Vec<Unit> = order.iter().map(|id| Unit::one(put(id, format!("{worker} {round}")))).collect();
                 let revision = done.load(Ordering::Relaxed);
                 let guess = |key: &AgentKey| {
                     let mut agent = Agent::clone(known.get(key).or_else(|| known.values().next())?);

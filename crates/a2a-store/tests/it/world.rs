@@ -56,10 +56,9 @@ impl World {
 
     /// A database on a server of the test's own.
     pub(crate) async fn on_server(server: &PostgresServer) -> Self {
-        let template = template_database(server, "store_tests", async |url| {
-            Store::open(&postgres_location(&url)).await.map(drop)
-        })
-        .await;
+        let template =
+            template_database(server, "store_tests", async |url| Store::open(&postgres_location(&url)).await.map(drop))
+                .await;
         Self::Postgres(TestDatabase::from_template(&template).await)
     }
 
@@ -120,8 +119,7 @@ impl World {
     pub(crate) async fn texts(&self, query: &str) -> Vec<String> {
         match self {
             Self::Postgres(database) => {
-                let query = format!("SELECT (q.*)::text FROM ({query}) q(value)");
-                let query = query.replace("(q.*)::text", "q.value::text");
+                let query = format!("SELECT q.value::text FROM ({query}) q(value)");
                 let rows = database.client().await.query(&query, &[]).await.unwrap();
                 rows.iter().map(|row| row.get(0)).collect()
             }

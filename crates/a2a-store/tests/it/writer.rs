@@ -114,8 +114,7 @@ async fn a_full_queue_refuses_and_then_takes_again(world: World) {
     let process = Process::start(&world.location()).await;
     let held = hold_the_writers(&world).await;
     let writer = process.writer.clone();
-    let units: Vec<Unit> =
-        (0..limits::QUEUE_CHANGES_MAX).map(|n| Unit::one(put(&format!("full-{n}"), n))).collect();
+    let units: Vec<Unit> = (0..limits::QUEUE_CHANGES_MAX).map(|n| Unit::one(put(&format!("full-{n}"), n))).collect();
     let filling = tokio::spawn(async move { writer.submit(units, false, in_secs(60)).await });
     wait_until(LIMIT, "the full queue", async || process.writer.counts().queued == limits::QUEUE_CHANGES_MAX).await;
     let start = Instant::now();
@@ -195,7 +194,8 @@ async fn an_answer_that_nobody_waits_for_is_still_applied(world: World) {
     let process = Process::start(&world.location()).await;
     let held = hold_the_writers(&world).await;
     let writer = process.writer.clone();
-    let caller = tokio::spawn(async move { writer.submit(vec![Unit::one(put("orphan", 1))], false, in_secs(60)).await });
+    let caller =
+        tokio::spawn(async move { writer.submit(vec![Unit::one(put("orphan", 1))], false, in_secs(60)).await });
     wait_until(LIMIT, "the write", async || process.writer.counts().queued == 1).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
@@ -241,7 +241,8 @@ async fn an_unreachable_database_means_not_done_by_the_deadline() {
     assert_eq!(process.revision("there"), 1, "reads go on");
     // Closing does not wait for a server that may never return.
     let writer = process.writer.clone();
-    let hanging = tokio::spawn(async move { writer.submit(vec![Unit::one(put("never", 1))], false, in_secs(60)).await });
+    let hanging =
+        tokio::spawn(async move { writer.submit(vec![Unit::one(put("never", 1))], false, in_secs(60)).await });
     wait_until(LIMIT, "the write", async || process.writer.counts().queued == 1).await;
     let start = Instant::now();
     process.writer.close(Duration::from_secs(10)).await;
@@ -264,7 +265,8 @@ async fn closing_ends_in_time_when_the_database_does_not_answer() {
     process.write(put("there", 1)).await;
     cluster.pause().await;
     let writer = process.writer.clone();
-    let hanging = tokio::spawn(async move { writer.submit(vec![Unit::one(put("maybe", 1))], false, in_secs(60)).await });
+    let hanging =
+        tokio::spawn(async move { writer.submit(vec![Unit::one(put("maybe", 1))], false, in_secs(60)).await });
     wait_until(LIMIT, "the write", async || process.writer.counts().queued == 1).await;
     let start = Instant::now();
     process.writer.close(Duration::from_secs(10)).await;

@@ -1,12 +1,15 @@
 //! `agents deploy`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use a2a_core::agent::AgentSpec;
+use a2a_core::agent::{Agent, AgentSpec};
+use a2a_core::error::{Problem, Problems};
 use a2a_core::ids::{Actor, AgentKey, Namespace};
-use a2a_core::limits::{BATCH_ITEMS_MAX, QUEUE_BYTES_MAX};
+use a2a_core::limits::{BATCH_ITEMS_MAX, PAGE_ROWS_MAX, QUEUE_BYTES_MAX};
+use a2a_core::registry::ListQuery;
 use a2a_engine::config::Config;
 use a2a_engine::error::HubError;
 use a2a_engine::hub::{DeployOptions, DeployedAgent, Durability, Hub, WriteStatus};
@@ -55,6 +58,9 @@ struct Item {
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+    /// What is wrong with the document, each with its place.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
 }
 
 /// A document that is valid by itself.
@@ -97,6 +103,9 @@ impl Report {
 
     fn fail_with(&mut self, index: usize, error: &HubError) {
         self.fail(index, error.code(), error.to_string(), exit_of(error));
+        if let (HubError::Invalid(Problems(problems)), Some(item)) = (error, self.items.get_mut(index)) {
+            item.problems.clone_from(problems);
+        }
     }
 
     fn done(&mut self, index: usize, status: WriteStatus, revision: Option<i64>) {
@@ -153,11 +162,19 @@ fn check(sources: Vec<Source>, namespace: &Namespace) -> (Report, Vec<Valid>) {
     for (index, Source { place, document }) in sources.into_iter().enumerate() {
         let id = document.as_ref().ok().and_then(|document| document.get("id")).and_then(Value::as_str);
         let id = id.map(str::to_owned);
-        report.items.push(Item { source: place.clone(), id, status: "waiting", revision: None, code: None, message: None });
+        report.items.push(Item {
+            source: place.clone(),
+            id,
+            status: "waiting",
+            revision: None,
+            code: None,
+            message: None,
+            problems: Vec::new(),
+        });
         let document = match document {
             Ok(document) => document,
             Err(reason) => {
-                report.fail(index, "unreadable", format!("{place}: {reason}"), Exit::Failed);
+                report.fail(index, "unreadable", reason, Exit::Failed);
                 continue;
             }
         };
@@ -171,8 +188,8 @@ fn check(sources: Vec<Source>, namespace: &Namespace) -> (Report, Vec<Valid>) {
         let key = spec.key();
         if let Some(first) = first.get(&key) {
             let same = report.items.get(*first).map_or_else(String::new, |item| item.source.clone());
-            let message = format!("{place}.id: {key:?} stands in {same} too; give each agent its own id", key = key.to_string());
-            report.fail(index, "invalid", message, Exit::Failed);
+            let message = format!("{:?} stands in {same} too; give each agent its own id", key.to_string());
+            report.fail_with(index, &Problems::one(format!("{place}.id"), message).into());
             continue;
         }
         first.insert(key.clone(), index);
@@ -184,13 +201,37 @@ fn check(sources: Vec<Source>, namespace: &Namespace) -> (Report, Vec<Valid>) {
 
 /// What a deploy would do.
 async fn compare(hub: &Hub, valid: &[Valid], report: &mut Report) {
-    for Valid { index, key, spec, .. } in valid {
-        match hub.agent_get(Some(&key.namespace), key.id.as_str()).await {
-            Ok(agent) if agent.spec.id != key.id => report.done(*index, WriteStatus::Created, None),
-            Ok(agent) if agent.spec == *spec => report.done(*index, WriteStatus::Unchanged, Some(agent.revision)),
-            Ok(agent) => report.done(*index, WriteStatus::Updated, Some(agent.revision)),
-            Err(HubError::NotFound { .. } | HubError::Ambiguous { .. }) => report.done(*index, WriteStatus::Created, None),
-            Err(error) => report.fail_with(*index, &error),
+    let mut by_namespace: BTreeMap<&Namespace, Vec<&Valid>> = BTreeMap::new();
+    for valid in valid {
+        by_namespace.entry(&valid.key.namespace).or_default().push(valid);
+    }
+    // Pages of a list and not one agent at a time, because for an id that is missing similar ones would be searched.
+    for (namespace, valid) in by_namespace {
+        for part in valid.chunks(PAGE_ROWS_MAX) {
+            let query = ListQuery {
+                namespace: namespace.clone(),
+                ids: part.iter().map(|valid| valid.key.id.to_string()).collect(),
+                limit: PAGE_ROWS_MAX,
+                ..ListQuery::default()
+            };
+            let agents = match hub.agent_list(&query).await {
+                Ok(page) => page.agents,
+                Err(error) => {
+                    part.iter().for_each(|valid| report.fail_with(valid.index, &error));
+                    continue;
+                }
+            };
+            let there: HashMap<&str, &Arc<Agent>> =
+                agents.iter().map(|agent| (agent.spec.id.as_str(), agent)).collect();
+            for Valid { index, key, spec, .. } in part {
+                match there.get(key.id.as_str()) {
+                    None => report.done(*index, WriteStatus::Created, None),
+                    Some(agent) if agent.spec == *spec => {
+                        report.done(*index, WriteStatus::Unchanged, Some(agent.revision));
+                    }
+                    Some(agent) => report.done(*index, WriteStatus::Updated, Some(agent.revision)),
+                }
+            }
         }
     }
 }
@@ -279,9 +320,13 @@ fn tell(
     }
     for item in summary.agents.iter().filter(|item| item.status == "failed") {
         let message = item.message.as_deref().unwrap_or_default();
-        // Problems of a document begin with their place already.
-        let place = if message.starts_with(&item.source) { String::new() } else { format!("{}: ", item.source) };
-        output::note(&format!("error: {place}{message}"));
+        if item.problems.is_empty() {
+            output::note(&format!("error: {}: {message}", item.source));
+        }
+        // These name the place themselves.
+        for problem in &item.problems {
+            output::note(&format!("error: {problem}"));
+        }
     }
     let mut text = String::new();
     let changed = |item: &&Item| matches!(item.status, "created" | "updated");

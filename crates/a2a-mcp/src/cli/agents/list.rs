@@ -19,7 +19,12 @@ pub(crate) struct ListArgs {
     #[arg(long, value_name = "WORDS")]
     text: Option<String>,
     /// Agents to show at most
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=PAGE_ROWS_MAX as u64), conflicts_with = "all")]
+    #[arg(
+        long,
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u64).range(1..=PAGE_ROWS_MAX as u64),
+        conflicts_with = "all"
+    )]
     limit: u64,
     /// Go on after an earlier list, with the cursor it ended with and the same conditions
     #[arg(long, conflicts_with = "all")]

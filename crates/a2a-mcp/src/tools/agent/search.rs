@@ -67,6 +67,9 @@ impl Arguments for Parsed {
         if !r.has("query") {
             r.problem("query", "is required: what is needed, in plain words");
         }
+        // Every argument is read before the first one that may be missing ends the reading: one that was not read
+        // would be called unknown.
+        let namespace = read_namespace(r);
         let query = SearchQuery {
             filters: read_filters(r),
             include_disabled: r.boolean("include_disabled").unwrap_or(false),
@@ -75,7 +78,7 @@ impl Arguments for Parsed {
             query: text?.to_owned(),
             namespace: Namespace::default(),
         };
-        Some(Self { query, namespace: read_namespace(r) })
+        Some(Self { query, namespace })
     }
 }
 

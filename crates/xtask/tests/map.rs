@@ -1,5 +1,12 @@
 //! Holds the map of the code (`crates/README.md`) and the direction of dependencies against the tree.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed expectation is a failed test"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,7 +85,10 @@ fn every_dependency_has_its_reason_in_the_map() {
         .map(str::trim)
         .collect();
     for name in dependencies(&read("Cargo.toml"), "workspace.dependencies") {
-        assert!(name.starts_with("a2a-") || reasons.contains(name.as_str()), "{name} has no reason in crates/README.md");
+        assert!(
+            name.starts_with("a2a-") || reasons.contains(name.as_str()),
+            "{name} has no reason in crates/README.md"
+        );
     }
 }
 

@@ -199,10 +199,8 @@ async fn list(client: &Client, show: &mut Show<'_>) -> Result<(), DemoError> {
         .pointer("/facets/categories")
         .and_then(Value::as_array)
         .ok_or_else(|| failed("no categories in the reply"))?;
-    let shown: Vec<String> = categories
-        .iter()
-        .filter_map(|pair| Some(format!("{} {}", pair.get(0)?.as_str()?, pair.get(1)?)))
-        .collect();
+    let shown: Vec<String> =
+        categories.iter().filter_map(|pair| Some(format!("{} {}", pair.get(0)?.as_str()?, pair.get(1)?))).collect();
     let sum: u64 = categories.iter().filter_map(|pair| pair.get(1)?.as_u64()).sum();
     if reply.get("total").and_then(Value::as_u64) != Some(sum) {
         return Err(failed("the categories do not add up to the total"));

@@ -128,9 +128,8 @@ fn add(sources: &mut Vec<Source>, name: &str, kind: Kind, bytes: Result<Vec<u8>,
         }
         Ok(documents) => {
             let numbered = documents.into_iter().enumerate();
-            sources.extend(
-                numbered.map(|(i, document)| Source { place: format!("{name}[{i}]"), document: Ok(document) }),
-            );
+            sources
+                .extend(numbered.map(|(i, document)| Source { place: format!("{name}[{i}]"), document: Ok(document) }));
         }
         Err(reason) => sources.push(Source { place: name.to_owned(), document: Err(reason) }),
     }
@@ -166,12 +165,11 @@ pub(crate) fn parse_yaml(bytes: &[u8]) -> Result<Vec<Value>, String> {
         reject_unsupported_tags: true,
         with_snippet: false,
     };
-    let documents: Vec<Value> = serde_saphyr::from_slice_multiple_with_options(bytes, options)
-        .map_err(|error| {
-            // The last part of this is for programmers.
-            let text = error.to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", "");
-            format!("is not valid YAML: {}", super::table::one_line(&text))
-        })?;
+    let documents: Vec<Value> = serde_saphyr::from_slice_multiple_with_options(bytes, options).map_err(|error| {
+        // The last part of this is for programmers.
+        let text = error.to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+        format!("is not valid YAML: {}", super::table::one_line(&text))
+    })?;
     Ok(documents.into_iter().flat_map(flattened).collect())
 }
 

@@ -73,11 +73,15 @@ pub(crate) struct Args {
 
 /// The settings in the environment that are not UTF-8, which the parser of flags refuses without naming them.
 pub(crate) fn not_utf8() -> Option<CliError> {
-    let is_broken = |(variable, _): &&(&str, &str)| std::env::var_os(variable).is_some_and(|value| value.to_str().is_none());
+    let is_broken =
+        |(variable, _): &&(&str, &str)| std::env::var_os(variable).is_some_and(|value| value.to_str().is_none());
     let problems: Vec<Problem> = VARIABLES
         .iter()
         .filter(is_broken)
-        .map(|(variable, _)| Problem { path: (*variable).to_owned(), message: "is not UTF-8; write it in UTF-8".to_owned() })
+        .map(|(variable, _)| Problem {
+            path: (*variable).to_owned(),
+            message: "is not UTF-8; write it in UTF-8".to_owned(),
+        })
         .collect();
     (!problems.is_empty()).then_some(CliError::Settings(Problems(problems)))
 }

@@ -20,10 +20,8 @@ pub(crate) fn width() -> Option<usize> {
 /// Writes a table. All columns but the last have the width of their longest entry; the last is cut to fit.
 pub(crate) fn render(heads: &[&str], rows: &[Vec<String>], width: Option<usize>) -> String {
     let heads = heads.iter().map(|head| (*head).to_owned()).collect::<Vec<String>>();
-    let all: Vec<Vec<String>> = std::iter::once(&heads)
-        .chain(rows)
-        .map(|row| row.iter().map(|entry| one_line(entry)).collect())
-        .collect();
+    let all: Vec<Vec<String>> =
+        std::iter::once(&heads).chain(rows).map(|row| row.iter().map(|entry| one_line(entry)).collect()).collect();
     let columns = heads.len();
     let longest = |column: usize| {
         all.iter().filter_map(|row| row.get(column)).map(|entry| entry.chars().count()).max().unwrap_or(0)
@@ -74,7 +72,10 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_the_last_one_is_cut() {
         let rows = [row(&["a", "one two three four five six"]), row(&["longer", "x"])];
-        assert_eq!(render(&["ID", "TEXT"], &rows, Some(30)), "ID      TEXT\na       one two three four fi…\nlonger  x\n");
+        assert_eq!(
+            render(&["ID", "TEXT"], &rows, Some(30)),
+            "ID      TEXT\na       one two three four fi…\nlonger  x\n"
+        );
         assert!(render(&["ID", "TEXT"], &rows, None).contains("five six"));
     }
 

@@ -88,13 +88,8 @@ impl Home {
     }
 
     fn run_with_input(&self, args: &[&str], input: &str) -> Ended {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap().into()
     }
@@ -224,7 +219,9 @@ fn a_bad_document_fails_alone_and_all_problems_are_told() {
     assert_eq!(home.run(&["agents", "list", "--json"]).code(0).json()["total"], 0);
 
     let deployed = home.run(&["agents", "deploy", "team"]).code(1);
-    for part in ["mixed.yaml[1].id", "mixed.yaml[1].tags", "mixed.yaml[1].description", "mixed.yaml[2].id", "broken.json"] {
+    for part in
+        ["mixed.yaml[1].id", "mixed.yaml[1].tags", "mixed.yaml[1].description", "mixed.yaml[2].id", "broken.json"]
+    {
         assert!(deployed.err.contains(part), "{part} is not in:\n{}", deployed.err);
     }
     assert!(deployed.out.contains("created good") && deployed.out.contains("1 created"), "{}", deployed.out);
@@ -241,7 +238,11 @@ fn more_agents_than_one_call_takes_are_deployed_in_parts() {
         (0..2500).map(|i| serde_json::json!({"id": format!("a-{i:04}"), "description": "One of many."})).collect();
     let file = home.write("many.json", &Value::from(agents).to_string());
     let deployed = home.run(&["agents", "deploy", &file]).code(0);
-    assert!(deployed.out.starts_with("2500 created, 0 updated, 0 unchanged, 0 failed; committed to sqlite:"), "{}", deployed.out);
+    assert!(
+        deployed.out.starts_with("2500 created, 0 updated, 0 unchanged, 0 failed; committed to sqlite:"),
+        "{}",
+        deployed.out
+    );
     let atomic = home.run(&["agents", "deploy", &file, "--atomic"]).code(2);
     assert!(atomic.err.contains("at most 1000"), "{}", atomic.err);
     let all = home.run(&["agents", "list", "--all", "--json"]).code(0).json();
@@ -264,9 +265,15 @@ fn purging_asks_first() {
 fn stored_text_can_not_steer_the_terminal() {
     let home = Home::new();
     let text = "\\u001b[2J\\u009b31m\\u202eevil";
-    let document = format!(r#"{{"id": "a", "name": "{text}", "description": "{text}", "instructions": "{text}\n{text}"}}"#);
+    let document =
+        format!(r#"{{"id": "a", "name": "{text}", "description": "{text}", "instructions": "{text}\n{text}"}}"#);
     home.run_with_input(&["agents", "deploy", "-"], &document).code(0);
-    for args in [&["agents", "list"][..], &["agents", "show", "a"], &["agents", "list", "--json"], &["agents", "search", "evil"]] {
+    for args in [
+        &["agents", "list"][..],
+        &["agents", "show", "a"],
+        &["agents", "list", "--json"],
+        &["agents", "search", "evil"],
+    ] {
         let shown = home.run(args).code(0).out;
         assert!(shown.contains("evil"), "{args:?}: {shown}");
         assert!(!shown.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{args:?}: {shown:?}");
@@ -301,7 +308,8 @@ fn all_wrong_settings_are_named_at_once_and_nothing_is_made() {
 #[test]
 fn a_mistyped_url_makes_no_file() {
     let home = Home::new();
-    for url in ["agents.db", "sqlte:agents.db", "sqlite:", "sqlite::memory:", "mysql://localhost/x", "\"sqlite:a.db\""] {
+    for url in ["agents.db", "sqlte:agents.db", "sqlite:", "sqlite::memory:", "mysql://localhost/x", "\"sqlite:a.db\""]
+    {
         home.run(&["--database-url", url, "agents", "list"]).code(2);
         assert!(home.files().is_empty(), "{url}: {:?}", home.files());
     }
@@ -472,8 +480,12 @@ fn help_teaches_every_setting_and_the_exit_codes() {
 fn an_unread_pipe_ends_a_command_quietly() {
     let home = Home::new();
     home.run(&["agents", "deploy", &examples()]).code(0);
-    let mut child =
-        home.command(&["agents", "list", "--all", "--json"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = home
+        .command(&["agents", "list", "--all", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let ended: Ended = child.wait_with_output().unwrap().into();
     assert_eq!((ended.code, ended.err.as_str()), (0, ""));

@@ -130,7 +130,7 @@ async fn every_end_is_prompt_and_keeps_what_was_acknowledged(world: World) {
         }
     }
     let orphans: Vec<u32> = launched.iter().copied().filter(|pid| runs(*pid)).collect();
-    assert_eq!(orphans, []);
+    assert!(orphans.is_empty(), "still there: {orphans:?}");
     let fresh = world.server().await;
     let shown = rows(&fresh).await.unwrap();
     let acknowledged = acknowledged.lock().unwrap();

@@ -130,7 +130,8 @@ pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exi
     let invalid = report.items.len() - valid.len();
     if args.atomic && valid.len() > BATCH_ITEMS_MAX {
         let count = valid.len();
-        let text = format!("--atomic takes at most {BATCH_ITEMS_MAX} agents and these are {count}; deploy them in parts");
+        let text =
+            format!("--atomic takes at most {BATCH_ITEMS_MAX} agents and these are {count}; deploy them in parts");
         return Err(CliError::Usage(text));
     }
     if args.atomic && invalid > 0 {
@@ -297,13 +298,7 @@ async fn deploy_batch(
     }
 }
 
-fn tell(
-    report: Report,
-    args: &Args,
-    durability: Durability,
-    place: &str,
-    started: Instant,
-) -> Result<Exit, CliError> {
+fn tell(report: Report, args: &Args, durability: Durability, place: &str, started: Instant) -> Result<Exit, CliError> {
     let exit = report.exit;
     let summary = Summary {
         created: report.count("created"),

@@ -171,7 +171,11 @@ pub(super) async fn list(args: ListArgs, config: Config) -> Result<Exit, CliErro
     let heads = ["ID", "VERSION", "CATEGORY", "STATE", "REVISION", "DESCRIPTION"];
     output::text(&table::render(&heads, &rows, table::width()))?;
     if let Some(cursor) = page.next_cursor {
-        output::note(&format!("{} of {} agents; go on with --cursor {cursor}, or take --all", agents.len(), page.total));
+        output::note(&format!(
+            "{} of {} agents; go on with --cursor {cursor}, or take --all",
+            agents.len(),
+            page.total
+        ));
     }
     Ok(Exit::Done)
 }

@@ -75,11 +75,7 @@ impl Client {
 }
 
 /// Calls a tool and returns its structured result.
-pub(super) async fn call(
-    peer: &Peer<RoleClient>,
-    tool: &'static str,
-    arguments: Value,
-) -> Result<Value, DemoError> {
+pub(super) async fn call(peer: &Peer<RoleClient>, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
     let Value::Object(arguments) = arguments else {
         return Err(failed("arguments are an object"));
     };

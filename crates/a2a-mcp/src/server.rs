@@ -14,7 +14,8 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, Implementation, ListToolsResult, PaginatedRequestParams,
     ServerCapabilities, ServerConfig, Tool,
 };
-use rmcp::service::{RequestContext, ServerInitializeError};
+use rmcp::service::{RequestContext, RxJsonRpcMessage, ServerInitializeError, TxJsonRpcMessage};
+use rmcp::transport::Transport;
 use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt as _};
 use tokio_util::sync::CancellationToken;
 
@@ -157,8 +158,9 @@ impl ServerHandler for Server {
 /// As [`ServeError`] says. A client that leaves, at whatever moment, is no error.
 pub async fn serve(hub: Hub, options: ServeOptions) -> Result<(), ServeError> {
     let server = Server::new(hub.clone(), &options)?;
-    let peer_gone = CancellationToken::new();
+    let (peer_gone, told_to_end) = (CancellationToken::new(), CancellationToken::new());
     let transport = StdioTransport::open(TransportLimits::default(), peer_gone.clone())?;
+    let transport = UntilTold { transport, told_to_end: told_to_end.clone() };
     let session = tokio::spawn(session(server, transport));
     let ended = end_of_service(peer_gone);
     tokio::pin!(session, ended);
@@ -167,6 +169,7 @@ pub async fn serve(hub: Hub, options: ServeOptions) -> Result<(), ServeError> {
         signal = &mut ended => signal?,
     };
     tracing::info!(reason = result, "ending");
+    told_to_end.cancel();
     // What was accepted is committed, and calls in work get their answers, at the same time.
     let drained = async { tokio::join!(hub.close(), &mut session).1 };
     match tokio::time::timeout(DRAIN_LIMIT, drained).await {
@@ -186,7 +189,37 @@ fn session_result(result: SessionResult) -> Result<(), ServeError> {
     result.map_err(|error| ServeError::Task(error.to_string()))?
 }
 
-async fn session(server: Server, transport: StdioTransport) -> Result<(), ServeError> {
+/// A transport whose input also ends when the process is told to end. Without it a session whose client holds the stream
+/// open would go on until the drain limit, although nothing is in work.
+struct UntilTold<T> {
+    transport: T,
+    told_to_end: CancellationToken,
+}
+
+impl<T: Transport<RoleServer>> Transport<RoleServer> for UntilTold<T> {
+    type Error = T::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleServer>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        self.transport.send(message)
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
+        tokio::select! {
+            biased;
+            () = self.told_to_end.cancelled() => None,
+            message = self.transport.receive() => message,
+        }
+    }
+
+    fn close(&mut self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        self.transport.close()
+    }
+}
+
+async fn session(server: Server, transport: UntilTold<StdioTransport>) -> Result<(), ServeError> {
     match server.serve(transport).await {
         Ok(running) => {
             running.waiting().await.map_err(|error| ServeError::Task(error.to_string()))?;

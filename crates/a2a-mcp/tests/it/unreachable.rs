@@ -66,7 +66,7 @@ async fn serves(server: &ServerProcess) {
 async fn the_database_comes_late(obstruct: fn(&FaultProxy, bool)) {
     let Some(world) = World::postgres().await else { return };
     let World::Postgres(database) = &world else { unreachable!("this world is on Postgres") };
-    let _machine = machine().await;
+    let machine_lock = machine().await;
     let proxy = FaultProxy::start_for(&database.url()).await;
     let url = proxy.url(&database.url());
     obstruct(&proxy, true);
@@ -77,6 +77,8 @@ async fn the_database_comes_late(obstruct: fn(&FaultProxy, bool)) {
         assert!(took < FIRST_ANSWER_LIMIT, "modern: {modern}: {took:?}");
         servers.push(server);
     }
+    // From here on everything waits, and others may work.
+    drop(machine_lock);
     join_all(servers.iter().map(calls_say_not_ready)).await;
     obstruct(&proxy, false);
     for server in &servers {
@@ -102,13 +104,18 @@ async fn a_database_that_is_a_black_hole_at_the_start_is_used_when_it_comes() {
 
 #[tokio::test]
 async fn a_closed_port_does_not_delay_the_first_answer() {
-    let _machine = machine().await;
+    let machine_lock = machine().await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let url = format!("postgres://nobody@127.0.0.1:{port}/none?sslmode=disable");
+    let mut servers = Vec::new();
     for modern in [false, true] {
         let (server, took) = first_answer(&url, modern).await;
         assert!(took < FIRST_ANSWER_LIMIT, "modern: {modern}: {took:?}");
-        calls_say_not_ready(&server).await;
+        servers.push(server);
+    }
+    drop(machine_lock);
+    join_all(servers.iter().map(calls_say_not_ready)).await;
+    for server in servers {
         server.finish().await;
     }
 }

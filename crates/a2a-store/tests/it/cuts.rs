@@ -166,3 +166,18 @@ async fn an_unknown_outcome_is_found_out_with_the_name_of_the_write() {
     check_list(&world.store().await, &key("list"), &acknowledged).await;
     finish(&world, vec![process]).await;
 }
+
+/// A connection on which nothing arrives any more, as after a router has forgotten it, costs two seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_went_silent_is_given_up() {
+    let Some(world) = World::postgres().await else { return };
+    let (proxy, _, process) = through_proxy(&world).await;
+    process.write(put("x", 1)).await;
+    let trigger = Trigger::Statement { containing: "INSERT INTO applied_ops".to_owned(), moment: Moment::Before };
+    let fault = proxy.arm(trigger, Action::Delay(Duration::from_secs(60)), 1);
+    let start = Instant::now();
+    assert_eq!(revisions(&process.write(put("x", 2)).await), (2, Some(1)));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_eq!(fault.fired(), 1);
+    finish(&world, vec![process]).await;
+}

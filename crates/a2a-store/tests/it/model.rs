@@ -236,7 +236,7 @@ async fn play(store: &Store, namespace: &Namespace, commits: &[Commit]) {
 }
 
 fn check(world: impl Future<Output = Option<World>>) {
-    const CASES: u32 = 60;
+    const CASES: u32 = 40;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let Some(world) = runtime.block_on(world) else { return };
     let store = runtime.block_on(world.store());

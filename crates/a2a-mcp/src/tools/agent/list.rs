@@ -287,6 +287,12 @@ fn cut(document: &mut Value, excess: usize) {
     object.insert("left_out".to_owned(), Value::Array(left_out));
 }
 
+/// A text between double quotes in a fence. A client may give itself any name, also one that ends the fence.
+fn attribute(text: &str) -> String {
+    let text = one_line(text).replace('&', "&amp;").replace('"', "&quot;");
+    text.replace('<', "&lt;").replace('>', "&gt;")
+}
+
 fn reply(
     query: &ListQuery,
     page: ListPage,
@@ -305,7 +311,7 @@ fn reply(
         Detail::Full => {
             for (agent, document) in page.agents.iter().zip(&documents) {
                 // Fenced with the author, since what is inside was written by somebody else.
-                let author = one_line(agent.updated_by.as_str());
+                let author = attribute(agent.updated_by.as_str());
                 text.push_str(&format!("\n<stored-agent id=\"{}\" author=\"{author}\">\n", agent.spec.id));
                 text.push_str(&document.to_string().replace('<', "\\u003c"));
                 text.push_str("\n</stored-agent>");

@@ -78,8 +78,9 @@ pub(super) fn shortened(text: &str, chars: usize) -> String {
     short
 }
 
+/// A text without control characters and line breaks of any kind; two of those are no control characters in Unicode.
 pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
 }
 
 /// How old an answer may be, in milliseconds, when that is worth telling.

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod documents;
 mod error;
+mod log;
 mod migrate;
 mod output;
 mod settings;
@@ -24,6 +25,7 @@ use a2a_engine::maintenance;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::error::{CliError, Exit};
+use self::log::Log;
 use self::settings::{Environment, Sources};
 use crate::server::{self, ServeError, ServeOptions};
 
@@ -177,7 +179,8 @@ fn run() -> Result<Exit, CliError> {
         }
         None => Command::Serve,
     };
-    let checked = environment.result().and_then(|()| cli.settings.check());
+    let log = Log::start();
+    let checked = environment.result().and_then(|()| cli.settings.check(&log));
     if let Command::Doctor(args) = &command {
         // A wrong setting is a finding like any other.
         return runtime()?.block_on(doctor::run(args, &cli.settings, &sources, checked));

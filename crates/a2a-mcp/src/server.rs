@@ -1,5 +1,8 @@
 //! The MCP server: answers both eras of the protocol on one stream.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::error::CliError;
-use super::output;
+use super::log::Log;
 
 /// The file in the working directory that settings are read from.
 pub(crate) const DOTENV: &str = ".env";
@@ -95,7 +95,7 @@ impl Args {
     ///
     /// # Errors
     /// All problems, each naming its variable.
-    pub(crate) fn check(&self) -> Result<Config, CliError> {
+    pub(crate) fn check(&self, log: &Log) -> Result<Config, CliError> {
         let settings = Settings {
             database_url: self.database_url.clone(),
             storage: self.storage.clone(),
@@ -107,10 +107,7 @@ impl Args {
         match (Config::new(&settings), self.filter()) {
             (Ok(config), Ok(filter)) => {
                 // Ordering: before anything that logs. Standard output belongs to results and to the protocol.
-                let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
-                if let Err(error) = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init() {
-                    output::note(&format!("warning: nothing is logged: {error}"));
-                }
+                log.install(filter);
                 Ok(config)
             }
             (config, filter) => {

@@ -70,7 +70,8 @@ async fn a_batch_is_done_in_part_or_as_a_whole(world: World) {
     assert_eq!(statuses, ["created", "failed", "created"], "in the order of the call");
     assert!(part["agents"][1]["error"].as_str().unwrap().contains("agents[1].id: has the character ' '"), "{part}");
 
-    let refusal = refused(&server, "agent_deploy", json!({"agents": [good("c"), bad, good("d")], "atomic": true})).await;
+    let refusal =
+        refused(&server, "agent_deploy", json!({"agents": [good("c"), bad, good("d")], "atomic": true})).await;
     assert!(refusal.text.starts_with("agents[1].id"), "{refusal:?}");
     let double = json!({"agents": [good("c"), good("c")], "atomic": true});
     let refusal = refused(&server, "agent_deploy", double).await;
@@ -79,7 +80,8 @@ async fn a_batch_is_done_in_part_or_as_a_whole(world: World) {
     assert_eq!((&*all_bad.code, all_bad.retryable), ("invalid", false));
     assert_eq!(rows(&server).await.unwrap().into_keys().collect::<Vec<_>>(), ["a", "b"], "nothing of the others");
 
-    let whole = call(&server, "agent_deploy", json!({"agents": [good("c"), good("a"), good("d")], "atomic": true})).await;
+    let whole =
+        call(&server, "agent_deploy", json!({"agents": [good("c"), good("a"), good("d")], "atomic": true})).await;
     assert_eq!((&whole["created"], &whole["unchanged"]), (&json!(2), &json!(1)));
     let together = json!({"agents": [good("e"), good("f")], "expected_revision": 0});
     let refusal = refused(&server, "agent_deploy", together).await;
@@ -89,9 +91,7 @@ async fn a_batch_is_done_in_part_or_as_a_whole(world: World) {
 
 async fn expected_revisions_are_held(world: World) {
     let server = world.server().await;
-    let with = |text: &str, expected: i64| {
-        json!({"agents": [{"id": "a", "description": text}], "expected_revision": expected})
-    };
+    let with = |text: &str, expected: i64| json!({"agents": [{"id": "a", "description": text}], "expected_revision": expected});
     let refusal = refused(&server, "agent_deploy", with("one", 3)).await;
     assert_eq!((&*refusal.code, &refusal.details["current_revision"]), ("conflict", &json!(0)), "{refusal:?}");
     assert!(refusal.text.contains("does not exist; leave expected_revision out to make it"), "{refusal:?}");
@@ -110,7 +110,10 @@ async fn expected_revisions_are_held(world: World) {
     a2a_testing::wait::wait_until(std::time::Duration::from_secs(1), "the other's change is seen", seen).await;
     let set = json!({"enabled": false});
     let refusal = refused(&server, "agent_update", json!({"id": "a", "set": set})).await;
-    assert!(refusal.text.contains("expected_revision: is required") && refusal.text.contains("revision 3"), "{refusal:?}");
+    assert!(
+        refusal.text.contains("expected_revision: is required") && refusal.text.contains("revision 3"),
+        "{refusal:?}"
+    );
     let refusal = refused(&server, "agent_update", json!({"id": "a", "expected_revision": 1, "set": set})).await;
     assert_eq!((&*refusal.code, &refusal.details["current_revision"]), ("conflict", &json!(3)), "{refusal:?}");
     let refusal = refused(&server, "agent_remove", json!({"ids": ["a"], "expected_revision": 1})).await;
@@ -158,7 +161,10 @@ async fn an_agent_can_be_updated_rolled_back_and_deprecated(world: World) {
         document(&server, "a").await.unwrap()
     };
     let shown = update(json!({"set": {"description": "two", "enabled": false}})).await;
-    assert_eq!((&shown["description"], &shown["enabled"], &shown["tags"]), (&json!("two"), &json!(false), &json!(["x"])));
+    assert_eq!(
+        (&shown["description"], &shown["enabled"], &shown["tags"]),
+        (&json!("two"), &json!(false), &json!(["x"]))
+    );
     let shown = update(json!({"set": {"config": {"m": 2}, "tags": [], "enabled": true}})).await;
     assert_eq!((&shown["config"], &shown["tags"]), (&json!({"m": 2}), &Value::Null));
     let shown = update(json!({"set": {"deprecated": {"successor": "b", "reason": "newer"}}})).await;
@@ -367,7 +373,8 @@ async fn namespaces_do_not_meet(world: World) {
     assert_eq!(done["created"], 1);
     assert_eq!(document(&server, "a").await.unwrap()["description"], "everybody's");
     assert_eq!(document(&team, "a").await.unwrap()["description"], "the team's");
-    let named = async || call(&team, "agent_list", json!({"namespace": "default"})).await["agents"][0]["description"].clone();
+    let named =
+        async || call(&team, "agent_list", json!({"namespace": "default"})).await["agents"][0]["description"].clone();
     let seen = async || named().await == "everybody's";
     a2a_testing::wait::wait_until(std::time::Duration::from_secs(1), "the other's agent is seen", seen).await;
     call(&team, "agent_remove", json!({"ids": ["a"]})).await;

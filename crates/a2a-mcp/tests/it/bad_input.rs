@@ -137,10 +137,12 @@ async fn what_no_database_can_hold_is_refused_with_its_path_and_id() {
         call(&server, "agent_list", json!({})).await;
     }
     // Close to what is refused, but right.
-    for (n, value) in [r#""\ud83d\ude00""#, "1e308", "-0.0", "123456789012345678", r#""\u0001\u001f\u007f""#].iter().enumerate()
+    for (n, value) in
+        [r#""\ud83d\ude00""#, "1e308", "-0.0", "123456789012345678", r#""\u0001\u001f\u007f""#].iter().enumerate()
     {
         let reply = server.expect_reply(&json!(2_000_000 + n));
-        let line = deploy_line(2_000_000 + i64::try_from(n).unwrap(), &config(value).replace("bad", &format!("good-{n}")));
+        let line =
+            deploy_line(2_000_000 + i64::try_from(n).unwrap(), &config(value).replace("bad", &format!("good-{n}")));
         server.send_raw(line.as_bytes()).await.unwrap();
         let result = reply.wait(LIMIT).await.unwrap();
         assert_eq!(result["isError"], false, "{value}: {result}");
@@ -165,7 +167,10 @@ async fn a_line_over_the_limit_is_refused_by_its_id_and_one_below_it_is_served()
         match reply.wait(LIMIT).await {
             Ok(result) => assert!(is_served && result["tools"].is_array(), "{length}"),
             Err(RpcError::Error { code: -32600, message, .. }) => {
-                assert!(!is_served && message.contains("4194304") && message.contains("split it"), "{length}: {message}");
+                assert!(
+                    !is_served && message.contains("4194304") && message.contains("split it"),
+                    "{length}: {message}"
+                );
             }
             Err(error) => panic!("{length}: {error}"),
         }
@@ -183,7 +188,8 @@ async fn a_line_of_a_hundred_megabytes_passes_in_constant_memory() {
         for id_first in [true, false] {
             let reply = server.expect_reply(&json!(555));
             let id = r#""id":555,"method":"tools/call""#;
-            let (start, end) = if id_first { (format!("{id},"), String::new()) } else { (String::new(), format!(",{id}")) };
+            let (start, end) =
+                if id_first { (format!("{id},"), String::new()) } else { (String::new(), format!(",{id}")) };
             server.send_raw(format!(r#"{{"jsonrpc":"2.0",{start}"params":{{"x":""#).as_bytes()).await.unwrap();
             let megabyte = vec![b'x'; 1_000_000];
             for _ in 0..100 {

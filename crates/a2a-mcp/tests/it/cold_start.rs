@@ -22,7 +22,9 @@ async fn fill(world: &World) {
     let server = world.server().await;
     let batches = (0..AGENTS).step_by(1_000).map(|start| {
         let agents: Vec<Value> = (start..start + 1_000)
-            .map(|n| json!({"id": id(n), "description": format!("Agent number{n}."), "tags": [format!("t{}", n % 100)]}))
+            .map(
+                |n| json!({"id": id(n), "description": format!("Agent number{n}."), "tags": [format!("t{}", n % 100)]}),
+            )
             .collect();
         call(&server, "agent_deploy", json!({"agents": agents}))
     });
@@ -37,7 +39,7 @@ async fn start(world: &World, n: usize) -> Duration {
     let agent = n * 7_919 % AGENTS;
     let started = Instant::now();
     let server = ServerProcess::spawn_with(binary(), world.options()).await;
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         server.initialize("cold").await.unwrap();
     } else {
         server.discover("cold").await.unwrap();

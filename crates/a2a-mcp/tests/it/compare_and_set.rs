@@ -12,7 +12,8 @@ on_both!(one_of_a_hundred_updates_with_the_same_expected_revision_wins);
 
 async fn one_of_a_hundred_updates_with_the_same_expected_revision_wins(world: World) {
     let servers = world.servers(PROCESSES).await;
-    let mut revision = deploy(&servers[0], json!({"id": "disputed", "description": "at first"})).await["revision"].clone();
+    let mut revision =
+        deploy(&servers[0], json!({"id": "disputed", "description": "at first"})).await["revision"].clone();
     for round in 0..figure(5, 100) {
         let updates = (0..UPDATES).map(|n| {
             let set = json!({"description": format!("round {round} update {n}")});
@@ -37,7 +38,8 @@ async fn one_of_a_hundred_updates_with_the_same_expected_revision_wins(world: Wo
     }
     // A reader that has not seen the winner yet may still change it, when the client knows its revision.
     for server in &servers {
-        let arguments = json!({"id": "disputed", "expected_revision": revision, "set": {"tags": [server.pid().to_string()]}});
+        let arguments =
+            json!({"id": "disputed", "expected_revision": revision, "set": {"tags": [server.pid().to_string()]}});
         revision = call(server, "agent_update", arguments).await["revision"].clone();
     }
     for server in servers {

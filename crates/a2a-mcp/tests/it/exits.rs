@@ -133,7 +133,7 @@ async fn every_end_is_prompt_and_keeps_what_was_acknowledged(world: World) {
     assert!(orphans.is_empty(), "still there: {orphans:?}");
     let fresh = world.server().await;
     let shown = rows(&fresh).await.unwrap();
-    let acknowledged = acknowledged.lock().unwrap();
+    let acknowledged = std::mem::take(&mut *acknowledged.lock().unwrap());
     let lost: Vec<&String> = acknowledged.iter().filter(|id| !shown.contains_key(*id)).collect();
     assert!(lost.is_empty(), "acknowledged and not there: {lost:?}");
     fresh.finish().await;
@@ -182,7 +182,11 @@ async fn a_server_on_an_unreachable_database_ends_as_promptly() {
         // A request that is answered later than the one before it was read: both are in work now.
         server.request("tools/list", json!({})).await.unwrap();
         let started = Instant::now();
-        if end == End::Terminated { server.terminate() } else { server.close_stdin().await }
+        if end == End::Terminated {
+            server.terminate()
+        } else {
+            server.close_stdin().await
+        }
         let status = wait_for(Duration::from_secs(10), "the server ends", async || {
             server.wait_exit(Duration::from_secs(10)).await
         });

@@ -52,7 +52,8 @@ impl Ledger {
     fn check(&self, shown: &BTreeMap<String, Value>) {
         let known = self.known.lock().unwrap();
         for (id, known) in &*known {
-            let state = shown.get(id).map(|row| (row["description"].as_str().unwrap(), row["revision"].as_i64().unwrap()));
+            let state =
+                shown.get(id).map(|row| (row["description"].as_str().unwrap(), row["revision"].as_i64().unwrap()));
             let fits = |expected: &State| match (expected, state) {
                 (None, None) => true,
                 (Some((text, revision)), Some((shown, shown_revision))) => {
@@ -176,7 +177,8 @@ async fn no_acknowledged_write_is_lost_when_a_process_is_killed(world: World) {
             let shown = rows(&fresh).await.unwrap();
             for client in &clients {
                 let limit = Duration::from_secs(1);
-                wait_until(limit, "memory equals the database", async || rows(&client.server).await.unwrap() == shown).await;
+                wait_until(limit, "memory equals the database", async || rows(&client.server).await.unwrap() == shown)
+                    .await;
             }
             slowest = slowest.max(rested.elapsed());
             ledger.check(&shown);

@@ -40,7 +40,13 @@ impl Limit<'_> {
 }
 
 /// Checks a limit on one field of a document.
-async fn of_document(server: &ServerProcess, limit: usize, path: &str, advice: &[&str], field: impl Fn(usize) -> (&'static str, Value)) {
+async fn of_document(
+    server: &ServerProcess,
+    limit: usize,
+    path: &str,
+    advice: &[&str],
+    field: impl Fn(usize) -> (&'static str, Value),
+) {
     let path = format!("agents[0].{path}");
     let check = Limit { tool: "agent_deploy", limit, path: &path, advice };
     check
@@ -68,9 +74,11 @@ async fn texts_have_their_limits() {
     of_document(s, 128, "id", &at_most_128, |n| ("id", json!("i".repeat(n)))).await;
     of_document(s, 128, "namespace", &at_most_128, |n| ("namespace", json!("n".repeat(n)))).await;
     of_document(s, 200, "name", &["201 characters", "shorten it to at most 200"], |n| ("name", chars(n))).await;
-    of_document(s, 8192, "description", &["8193 bytes", "shorten it to at most 8192"], |n| ("description", bytes(n))).await;
+    of_document(s, 8192, "description", &["8193 bytes", "shorten it to at most 8192"], |n| ("description", bytes(n)))
+        .await;
     of_document(s, 64, "category", &["65 characters", "shorten it to at most 64"], |n| ("category", chars(n))).await;
-    of_document(s, 64, "tags[0]", &["65 characters", "shorten it to at most 64"], |n| ("tags", json!([chars(n)]))).await;
+    of_document(s, 64, "tags[0]", &["65 characters", "shorten it to at most 64"], |n| ("tags", json!([chars(n)])))
+        .await;
     of_document(s, 200, "capabilities[0].name", &["shorten it to at most 200"], |n| {
         ("capabilities", json!([{"name": chars(n)}]))
     })
@@ -83,8 +91,10 @@ async fn texts_have_their_limits() {
         ("capabilities", json!([{"name": "c", "example_queries": [chars(n)]}]))
     })
     .await;
-    of_document(s, 8192, "deprecated.reason", &["shorten it to at most 8192"], |n| ("deprecated", json!({"reason": bytes(n)})))
-        .await;
+    of_document(s, 8192, "deprecated.reason", &["shorten it to at most 8192"], |n| {
+        ("deprecated", json!({"reason": bytes(n)}))
+    })
+    .await;
     server.finish().await;
 }
 
@@ -164,7 +174,8 @@ async fn a_document_has_a_greatest_size() {
     // A patch is held to the same limit.
     let set = json!({"instructions": "i".repeat(limit)});
     let revision = large["revision"].clone();
-    let refusal = refused(&server, "agent_update", json!({"id": "large", "expected_revision": revision, "set": set})).await;
+    let refusal =
+        refused(&server, "agent_update", json!({"id": "large", "expected_revision": revision, "set": set})).await;
     assert!(refusal.text.starts_with("set: the whole document has"), "{refusal:?}");
     server.finish().await;
 }
@@ -180,14 +191,19 @@ async fn calls_have_their_limits() {
             json!({"agents": agents})
         })
         .await;
-    let page = Limit { tool: "agent_list", limit: 200, path: "limit", advice: &["is 201", "use a number from 0 to 200"] };
+    let page =
+        Limit { tool: "agent_list", limit: 200, path: "limit", advice: &["is 201", "use a number from 0 to 200"] };
     page.check(&server, |n| json!({"limit": n})).await;
     assert_eq!(call(&server, "agent_list", json!({"limit": 200})).await["agents"].as_array().unwrap().len(), 200);
     assert_eq!(call(&server, "agent_list", json!({"limit": 0})).await["total"], 1_000);
     let page = Limit { tool: "agent_search", ..page };
     page.check(&server, |n| json!({"query": "d", "limit": n})).await;
-    let query =
-        Limit { tool: "agent_search", limit: 1_000, path: "query", advice: &["1001 characters", "shorten it to at most 1000"] };
+    let query = Limit {
+        tool: "agent_search",
+        limit: 1_000,
+        path: "query",
+        advice: &["1001 characters", "shorten it to at most 1000"],
+    };
     query.check(&server, |n| json!({"query": "é".repeat(n)})).await;
     let text = Limit { tool: "agent_list", path: "text", ..query };
     text.check(&server, |n| json!({"text": "é".repeat(n)})).await;

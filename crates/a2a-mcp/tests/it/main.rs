@@ -4,7 +4,24 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     reason = "test support: a failed expectation is a failed test"
 )]
 
+mod world;
+
+mod agents;
+mod append_history;
+mod bad_input;
 mod cli;
+mod cold_start;
+mod compare_and_set;
+mod exits;
+mod hostile_text;
+mod kills;
+mod limits;
+mod many_writers;
+mod migrations;
+mod protocol;
+mod unreachable;
+mod visibility;

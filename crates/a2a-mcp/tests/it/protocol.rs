@@ -33,7 +33,7 @@ async fn the_list_of_tools_is_the_golden_one() {
 
     let bytes = tools.to_string().len();
     println!("tools/list: {bytes} bytes");
-    assert!(bytes < LIST_BYTES_MAX && bytes < LIST_BYTES_NOW, "{bytes}");
+    assert!(bytes < LIST_BYTES_NOW, "{bytes} of {LIST_BYTES_MAX} for all tools");
     for _ in 0..3 {
         assert_eq!(server.request("tools/list", json!({})).await.unwrap(), list);
     }
@@ -50,10 +50,7 @@ async fn each_tool_says_what_it_is_and_what_it_does() {
     let list = server.request("tools/list", json!({})).await.unwrap();
     let tools = list["tools"].as_array().unwrap();
     let names: Vec<&str> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
-    assert_eq!(
-        names,
-        ["agent_deploy", "agent_list", "agent_remove", "agent_search", "agent_update", "registry_stats"]
-    );
+    assert_eq!(names, ["agent_deploy", "agent_list", "agent_remove", "agent_search", "agent_update", "registry_stats"]);
     for tool in tools {
         let name = tool["name"].as_str().unwrap();
         assert!(tool["title"].as_str().is_some_and(|title| !title.is_empty()), "{name}");
@@ -110,7 +107,8 @@ async fn a_client_of_either_era_is_served() {
 #[tokio::test]
 async fn an_older_client_gets_the_version_it_speaks() {
     let server = ServerProcess::spawn_with(binary(), memory()).await;
-    let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
+    let params =
+        json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
     let hello = server.request("initialize", params).await.unwrap();
     assert_eq!(hello["protocolVersion"], "2025-06-18");
     server.notify("notifications/initialized", Value::Null).await.unwrap();
@@ -285,7 +283,10 @@ async fn a_toolset_can_be_chosen_and_a_wrong_one_is_named() {
     let status = server.wait_exit(Duration::from_secs(10)).await.expect("it ends at once");
     assert_eq!(status.code(), Some(2));
     let stderr = server.stderr_tail();
-    assert!(stderr.contains("A2A_TOOLS") && stderr.contains("wings") && stderr.contains("agents, registry"), "{stderr}");
+    assert!(
+        stderr.contains("A2A_TOOLS") && stderr.contains("wings") && stderr.contains("agents, registry"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]

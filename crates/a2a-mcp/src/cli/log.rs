@@ -1,0 +1,43 @@
+//! The log: to standard error, and never in the way.
+//!
+//! A client need not read the standard error of a server. Once the pipe is full, whoever writes to it waits; so the log
+//! is written by a thread of its own, behind a bounded queue, and what finds the queue full is dropped.
+
+use std::io::IsTerminal as _;
+
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::EnvFilter;
+
+use super::output;
+
+/// Lines that wait for somebody to read them.
+const LINES_MAX: usize = 2_000;
+
+/// Writes what is left when it is dropped.
+pub(crate) struct Log {
+    writer: NonBlocking,
+    _guard: WorkerGuard,
+}
+
+impl Log {
+    /// Starts the thread.
+    pub(crate) fn start() -> Self {
+        let (writer, guard) = NonBlockingBuilder::default()
+            .lossy(true)
+            .buffered_lines_limit(LINES_MAX)
+            .thread_name("a2a-log")
+            .finish(std::io::stderr());
+        Self { writer, _guard: guard }
+    }
+
+    /// Takes over what the program logs from now on.
+    pub(crate) fn install(&self, filter: EnvFilter) {
+        let log = tracing_subscriber::fmt()
+            .with_writer(self.writer.clone())
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_env_filter(filter);
+        if let Err(error) = log.try_init() {
+            output::note(&format!("warning: nothing is logged: {error}"));
+        }
+    }
+}

@@ -87,7 +87,7 @@ pub(crate) fn spec(number: usize, edition: usize) -> AgentSpec {
         instructions: random.text(8).into(),
         category: category.into(),
         tags: tags.into(),
-        enabled: number % 20 > 0,
+        enabled: !number.is_multiple_of(20),
         capabilities: Box::new([capability]),
         executor: Executor::default(),
         config: JsonText::from_stored("{}"),

@@ -1,7 +1,7 @@
 //! The command line: the same operations as the tools, for people and scripts, and what an operator needs besides.
 //!
 //! Results go to standard output, everything else to standard error, so that results can be piped. Each command ends
-//! with one of the codes of [`Exit`].
+//! with one of the exit codes that its help names.
 
 mod agents;
 mod demo;

@@ -36,7 +36,7 @@ use foldhash::fast::RandomState;
 use self::intern::Pool;
 use self::search::Analysis;
 use self::shard::Shard;
-use crate::agent::Agent;
+use crate::agent::{Agent, AgentSpec};
 use crate::change::Committed;
 use crate::error::Problems;
 use crate::ids::{Actor, AgentKey, Namespace, Revision};
@@ -58,22 +58,40 @@ pub struct Registry {
     len: usize,
 }
 
-/// A committed state whose words have been read, which is the slow part of applying it and needs no lock.
+/// The words of a document. Reading them is the slow part of applying a state and needs no lock.
+#[derive(Debug)]
+pub struct Words(Analysis);
+
+impl Words {
+    /// Reads a document.
+    #[must_use]
+    pub fn of(spec: &AgentSpec) -> Self {
+        Self(Analysis::of(spec))
+    }
+}
+
+/// A committed state whose words have been read.
 #[derive(Debug)]
 pub struct Prepared {
     committed: Committed,
-    analysis: Option<Analysis>,
+    words: Option<Words>,
 }
 
 impl Prepared {
     /// Reads the words of a committed state.
     #[must_use]
     pub fn new(committed: Committed) -> Self {
-        let analysis = match &committed {
-            Committed::Agent(agent) => Some(Analysis::of(agent)),
+        let words = match &committed {
+            Committed::Agent(agent) => Some(Words::of(&agent.spec)),
             Committed::Removed(..) => None,
         };
-        Self { committed, analysis }
+        Self { committed, words }
+    }
+
+    /// Takes the words of an agent's document that were read before it was committed.
+    #[must_use]
+    pub fn with_words(agent: Arc<Agent>, words: Words) -> Self {
+        Self { committed: Committed::Agent(agent), words: Some(words) }
     }
 }
 
@@ -96,13 +114,46 @@ impl Registry {
 
     /// Like [`Registry::apply`], for a state that was prepared without the lock.
     pub fn apply_prepared(&mut self, prepared: Prepared, now: Timestamp) -> bool {
-        match prepared.committed {
+        self.accept(prepared.committed, prepared.words.as_ref(), now)
+    }
+
+    /// Like [`Registry::apply`], but search finds the agent only after [`Registry::make_searchable`]. For loading many
+    /// agents: everything else can be asked long before their words have been read.
+    pub fn apply_unread(&mut self, committed: Committed, now: Timestamp) -> bool {
+        self.accept(committed, None, now)
+    }
+
+    /// Whether search knows every agent.
+    #[must_use]
+    pub fn is_searchable(&self) -> bool {
+        self.shards.values().all(Shard::is_searchable)
+    }
+
+    /// Some of the agents that search does not know yet, for [`Registry::make_searchable`].
+    #[must_use]
+    pub fn unread(&self, max: usize) -> Vec<Arc<Agent>> {
+        self.shards.values().flat_map(Shard::unread).take(max).cloned().collect()
+    }
+
+    /// Makes agents that [`Registry::unread`] gave known to search. Those that have been replaced or removed since are
+    /// left out.
+    pub fn make_searchable(&mut self, read: &[Prepared]) {
+        for prepared in read {
+            if let Prepared { committed: Committed::Agent(agent), words: Some(Words(analysis)) } = prepared
+                && let Some(shard) = self.shards.get_mut(&agent.spec.namespace)
+            {
+                shard.make_searchable(agent, analysis);
+            }
+        }
+    }
+
+    fn accept(&mut self, committed: Committed, words: Option<&Words>, now: Timestamp) -> bool {
+        match committed {
             Committed::Agent(agent) => {
                 if !self.is_news(&agent.key(), agent.revision) {
                     return false;
                 }
-                let analysis = prepared.analysis.unwrap_or_else(|| Analysis::of(&agent));
-                self.put(agent, &analysis);
+                self.put(agent, words.map(|Words(analysis)| analysis));
             }
             Committed::Removed(key, revision) => {
                 if !self.is_news(&key, revision) {
@@ -119,7 +170,7 @@ impl Registry {
         self.known_revision(key).is_none_or(|known| revision > known)
     }
 
-    fn put(&mut self, agent: Arc<Agent>, analysis: &Analysis) {
+    fn put(&mut self, agent: Arc<Agent>, analysis: Option<&Analysis>) {
         let agent = self.sharing(agent);
         // The new values are acquired before the old ones are released, so that what stays the same is kept.
         self.acquire(&agent);
@@ -225,7 +276,7 @@ impl Registry {
         self.shards.get(&query.namespace).map_or_else(|| query.nothing(), |shard| shard.list(query))
     }
 
-    /// Finds agents by what is needed.
+    /// Finds agents by what is needed, among those that search knows ([`Registry::is_searchable`]).
     ///
     /// # Errors
     /// When the cursor is none, or belongs to another query.

@@ -111,6 +111,17 @@ impl Hub {
         }
     }
 
+    /// Waits until search knows every agent, within the time that a call may wait for everything.
+    async fn searchable(&self) -> Result<(), HubError> {
+        let until = Instant::now() + self.inner.config.ready_timeout;
+        self.running().await?;
+        let mut searchable = self.inner.feed.searchable();
+        match tokio::time::timeout_at(until, searchable.wait_for(|searchable| *searchable)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(HubError::NotReady { reason: Some("the words of the agents are still being read".to_owned()) }),
+        }
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.inner.config.write_timeout
     }

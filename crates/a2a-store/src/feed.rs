@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use a2a_core::agent::Agent;
 use a2a_core::change::Committed;
 use a2a_core::ids::{AgentKey, Revision};
-use a2a_core::registry::Registry;
+use a2a_core::registry::{Prepared, Registry};
 use a2a_core::time::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
@@ -123,6 +123,7 @@ pub struct FeedStatus {
     /// Milliseconds after `start` at which the cache was last known to equal the database.
     fresh_ms: AtomicU64,
     loaded: watch::Sender<LoadState>,
+    searchable: watch::Sender<bool>,
     connected: AtomicBool,
     reconciled: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -145,6 +146,7 @@ impl Default for FeedStatus {
             start: Instant::now(),
             fresh_ms: AtomicU64::new(0),
             loaded: watch::Sender::new(LoadState::Loading(None)),
+            searchable: watch::Sender::new(false),
             connected: AtomicBool::new(false),
             reconciled: AtomicU64::new(0),
             last_error: Mutex::new(None),
@@ -188,6 +190,12 @@ impl FeedStatus {
     #[must_use]
     pub fn loaded(&self) -> watch::Receiver<LoadState> {
         self.loaded.subscribe()
+    }
+
+    /// Follows whether search knows every agent, which takes longer than filling the cache.
+    #[must_use]
+    pub fn searchable(&self) -> watch::Receiver<bool> {
+        self.searchable.subscribe()
     }
 
     /// Reports why there is no store yet.
@@ -235,7 +243,7 @@ pub async fn run(
         let started = Instant::now();
         let result = tokio::select! {
             () = shutdown.cancelled() => return,
-            result = follow(&store, &cache, &status, &committed) => result,
+            result = follow(&store, &cache, &status, &committed, &shutdown) => result,
         };
         if let Err(error) = result {
             // Once for each outage: reconnecting fails many times while it lasts.
@@ -257,7 +265,13 @@ pub async fn run(
 }
 
 /// One session, until it fails.
-async fn follow(store: &Store, cache: &Arc<Cache>, status: &FeedStatus, committed: &Notify) -> Result<(), StoreError> {
+async fn follow(
+    store: &Store,
+    cache: &Arc<Cache>,
+    status: &Arc<FeedStatus>,
+    committed: &Notify,
+    shutdown: &CancellationToken,
+) -> Result<(), StoreError> {
     let before = Instant::now();
     let mut session = store.feed().await?;
     if *status.loaded.borrow() == LoadState::Loaded {
@@ -265,6 +279,9 @@ async fn follow(store: &Store, cache: &Arc<Cache>, status: &FeedStatus, committe
     } else {
         load(&mut session, cache).await?;
         status.loaded.send_replace(LoadState::Loaded);
+        let (cache, status, shutdown) = (cache.clone(), status.clone(), shutdown.clone());
+        // It ends by itself, and early at shutdown; nobody has to wait for it but searches.
+        tokio::task::spawn_blocking(move || make_searchable(&cache, &status, &shutdown));
     }
     status.fresh(before);
     let mut forgotten = Instant::now();
@@ -289,18 +306,31 @@ fn now() -> Timestamp {
     Timestamp::from_system_time(SystemTime::now())
 }
 
-/// Fills the cache. Reading and indexing go on at the same time, on two threads.
+/// Reads the words of what was loaded, which takes far longer than loading it.
+fn make_searchable(cache: &Cache, status: &FeedStatus, shutdown: &CancellationToken) {
+    while !shutdown.is_cancelled() {
+        let unread = cache.read().unread(APPLY_AGENTS_MAX);
+        if unread.is_empty() {
+            status.searchable.send_replace(true);
+            return;
+        }
+        let read: Vec<Prepared> = unread.into_iter().map(|agent| Prepared::new(Committed::Agent(agent))).collect();
+        cache.write().make_searchable(&read);
+    }
+}
+
+/// Fills the cache but for what search needs. Reading and indexing go on at the same time, on two threads.
 async fn load(session: &mut FeedSession, cache: &Arc<Cache>) -> Result<(), StoreError> {
     // What an attempt that failed has left may have been removed since. Nobody reads or writes before the load is done.
     *cache.write() = Registry::new();
     // Bounded: a few chunks ahead are enough to keep both sides busy.
     let (sender, mut receiver) = mpsc::channel::<Vec<Agent>>(4);
-    let target = cache.clone();
+    let (target, loading_since) = (cache.clone(), now());
     let indexing = tokio::task::spawn_blocking(move || {
         while let Some(chunk) = receiver.blocking_recv() {
             let mut cache = target.write();
             for agent in chunk {
-                cache.apply(Committed::Agent(Arc::new(agent)), now());
+                cache.apply_unread(Committed::Agent(Arc::new(agent)), loading_since);
             }
         }
     });
@@ -310,12 +340,17 @@ async fn load(session: &mut FeedSession, cache: &Arc<Cache>) -> Result<(), Store
 }
 
 /// Puts committed states into the cache, a few under each lock.
-pub(crate) fn apply(cache: &Cache, committed: impl IntoIterator<Item = Committed>) {
-    let mut committed = committed.into_iter().peekable();
-    while committed.peek().is_some() {
-        let mut cache = cache.write();
-        for state in committed.by_ref().take(APPLY_AGENTS_MAX) {
-            cache.apply(state, now());
+pub(crate) fn apply(cache: &Cache, prepared: impl IntoIterator<Item = Prepared>) {
+    let mut prepared = prepared.into_iter();
+    loop {
+        // Collected first: reading words while holding the lock would keep readers waiting.
+        let some: Vec<Prepared> = prepared.by_ref().take(APPLY_AGENTS_MAX).collect();
+        if some.is_empty() {
+            return;
+        }
+        let (mut cache, now) = (cache.write(), now());
+        for state in some {
+            cache.apply_prepared(state, now);
         }
     }
 }
@@ -354,7 +389,7 @@ async fn fetch_into(
             });
         }
         states.extend(gone.into_iter().map(|(key, revision)| Committed::Removed(key, revision)));
-        apply(cache, states);
+        apply(cache, states.into_iter().map(Prepared::new));
     }
     Ok(())
 }

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant as StdInstant};
 use a2a_core::change::{Committed, Mutation, Outcome};
 use a2a_core::ids::OpId;
 use a2a_core::limits;
+use a2a_core::registry::{Prepared, Words};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +34,12 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const BATCH_CHANGES_MAX: usize = 1_000;
 /// Most bytes of one transaction.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// From so many changes on, their words are read while the database commits: for fewer another thread is not worth it.
+const READ_AHEAD_CHANGES_MIN: usize = 32;
+/// From so many changes on, putting them into the cache takes long enough to begin the next commit meanwhile. That one
+/// may then know an agent at the state before, which costs a round trip; writes to one agent in a row come in small
+/// batches.
+const ANSWER_ASIDE_CHANGES_MIN: usize = 256;
 /// Pauses between attempts. The longest one is well below the time in which service has to be normal again.
 const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(300);
@@ -185,6 +193,7 @@ impl Writer {
             status: writer.status.clone(),
             closing: writer.closing.clone(),
             give_up: None,
+            answering: None,
         };
         tokio::spawn(async move {
             task.run().await;
@@ -303,6 +312,8 @@ struct WriterTask {
     closing: CancellationToken,
     /// When to stop trying, once the process is closing.
     give_up: Option<Instant>,
+    /// A large batch that is committed and not yet answered.
+    answering: Option<JoinHandle<()>>,
 }
 
 impl WriterTask {
@@ -349,6 +360,7 @@ impl WriterTask {
                 },
             }
         }
+        self.answered().await;
         self.flush_telemetry().await;
     }
 
@@ -380,7 +392,7 @@ impl WriterTask {
                 return;
             };
             match attempted {
-                Ok(outcomes) => return self.answer(batch, outcomes),
+                Ok(attempt) => return self.answer(batch, attempt).await,
                 Err(error) if error.is_transient() => {
                     ambiguous |= error.is_ambiguous();
                     for job in &batch {
@@ -417,11 +429,7 @@ impl WriterTask {
     }
 
     /// Attempts it, and stops waiting for it when the time to close is over.
-    async fn attempt_in_time(
-        &mut self,
-        batch: &mut Vec<Job>,
-        ambiguous: bool,
-    ) -> Option<Result<Vec<Vec<Outcome>>, StoreError>> {
+    async fn attempt_in_time(&mut self, batch: &mut Vec<Job>, ambiguous: bool) -> Option<Result<Attempt, StoreError>> {
         let (closing, mut give_up) = (self.closing.clone(), self.give_up);
         let result = {
             let mut attempt = std::pin::pin!(self.attempt(batch, ambiguous));
@@ -442,13 +450,19 @@ impl WriterTask {
         result
     }
 
-    async fn attempt(&self, batch: &mut Vec<Job>, ambiguous: bool) -> Result<Vec<Vec<Outcome>>, StoreError> {
+    async fn attempt(&self, batch: &mut Vec<Job>, ambiguous: bool) -> Result<Attempt, StoreError> {
         // Ordering: first a connection, then the claim. While there is no connection nothing can have been committed,
         // and a caller whose deadline comes is told so.
         self.store.ready().await?;
         batch.retain(Job::begin);
         let units: Arc<[Unit]> = batch.iter().flat_map(|job| job.units.iter().cloned()).collect();
         let recheck = ambiguous || batch.iter().any(|job| job.recheck);
+        let changes: usize = units.iter().map(|unit| unit.changes.len()).sum();
+        // Of what is sent again an earlier document may have been committed, whose words are others.
+        let reading = (changes >= READ_AHEAD_CHANGES_MIN && !recheck).then(|| {
+            let units = units.clone();
+            tokio::task::spawn_blocking(move || words_of(&units))
+        });
         let start = StdInstant::now();
         let cache = &self.cache;
         let outcomes = self
@@ -457,31 +471,34 @@ impl WriterTask {
             .await?;
         let elapsed = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.status.last_commit_us.store(elapsed, Ordering::Relaxed);
-        Ok(outcomes)
+        // Without them the words are read when they are needed.
+        let words = match reading {
+            Some(reading) => reading.await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        Ok(Attempt { outcomes, words })
     }
 
-    /// Ordering: cache first, then the answer. A caller that has its answer reads its own write.
-    fn answer(&self, batch: Vec<Job>, outcomes: Vec<Vec<Outcome>>) {
-        let states: Vec<Committed> = batch
-            .iter()
-            .flat_map(|job| &job.units)
-            .zip(&outcomes)
-            .flat_map(|(unit, outcomes)| unit.changes.iter().zip(outcomes))
-            .filter_map(|(change, outcome)| committed_state(&change.mutation, outcome))
-            .collect();
-        self.status.commits.fetch_add(1, Ordering::Relaxed);
-        self.status.changes.fetch_add(states.len() as u64, Ordering::Relaxed);
-        self.status.last_error.lock().take();
-        let wrote = !states.is_empty();
-        feed::apply(&self.cache, states);
-        if wrote {
-            self.committed.notify_one();
+    /// Puts the result into the cache and answers, for a large batch on another thread while the next one is committed.
+    async fn answer(&mut self, batch: Vec<Job>, attempt: Attempt) {
+        // Ordering: one at a time, so that the cache takes commits in their order.
+        self.answered().await;
+        let answering =
+            Answering { cache: self.cache.clone(), committed: self.committed.clone(), status: self.status.clone() };
+        let changes: usize = batch.iter().map(|job| job.changes).sum();
+        if changes < ANSWER_ASIDE_CHANGES_MIN {
+            answering.answer(batch, attempt);
+        } else {
+            self.answering = Some(tokio::task::spawn_blocking(move || answering.answer(batch, attempt)));
         }
-        let mut outcomes = outcomes.into_iter();
-        for job in batch {
-            let own: Vec<Vec<Outcome>> = outcomes.by_ref().take(job.units.len()).collect();
-            // A caller that went away finds the outcome in the registry.
-            let _gone = job.reply.send(Ok(own));
+    }
+
+    /// Waits until the last batch is answered.
+    async fn answered(&mut self) {
+        if let Some(answering) = self.answering.take()
+            && let Err(error) = answering.await
+        {
+            tracing::error!(%error, "a committed batch was not answered");
         }
     }
 
@@ -499,6 +516,63 @@ impl WriterTask {
             telemetry.splice(0..0, rows.into_iter().skip(lost));
         }
     }
+}
+
+/// What it takes to answer.
+struct Answering {
+    cache: Arc<Cache>,
+    committed: Arc<Notify>,
+    status: Arc<WriterStatus>,
+}
+
+impl Answering {
+    /// Ordering: cache first, then the answer. A caller that has its answer reads its own write.
+    fn answer(&self, batch: Vec<Job>, Attempt { outcomes, words }: Attempt) {
+        let words = words.into_iter().chain(std::iter::repeat_with(|| None));
+        let states: Vec<(Committed, Option<Words>)> = batch
+            .iter()
+            .flat_map(|job| &job.units)
+            .zip(&outcomes)
+            .flat_map(|(unit, outcomes)| unit.changes.iter().zip(outcomes))
+            .zip(words)
+            .filter_map(|((change, outcome), words)| Some((committed_state(&change.mutation, outcome)?, words)))
+            .collect();
+        self.status.commits.fetch_add(1, Ordering::Relaxed);
+        self.status.changes.fetch_add(states.len() as u64, Ordering::Relaxed);
+        self.status.last_error.lock().take();
+        let wrote = !states.is_empty();
+        let prepared = states.into_iter().map(|state| match state {
+            (Committed::Agent(agent), Some(words)) => Prepared::with_words(agent, words),
+            (state, _) => Prepared::new(state),
+        });
+        feed::apply(&self.cache, prepared);
+        if wrote {
+            self.committed.notify_one();
+        }
+        let mut outcomes = outcomes.into_iter();
+        for job in batch {
+            let own: Vec<Vec<Outcome>> = outcomes.by_ref().take(job.units.len()).collect();
+            // A caller that went away finds the outcome in the registry.
+            let _gone = job.reply.send(Ok(own));
+        }
+    }
+}
+
+/// What an attempt has committed.
+struct Attempt {
+    outcomes: Vec<Vec<Outcome>>,
+    /// The words of the document of each change, or nothing at all.
+    words: Vec<Option<Words>>,
+}
+
+fn words_of(units: &[Unit]) -> Vec<Option<Words>> {
+    let changes = units.iter().flat_map(|unit| &unit.changes);
+    changes
+        .map(|change| match &change.mutation {
+            Mutation::AgentPut(put) => Some(Words::of(&put.spec)),
+            Mutation::AgentRemove(_) | Mutation::AgentPurge(_) => None,
+        })
+        .collect()
 }
 
 fn committed_state(mutation: &Mutation, outcome: &Outcome) -> Option<Committed> {

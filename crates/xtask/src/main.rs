@@ -1,6 +1,7 @@
 //! One command for each chore of the repository: `cargo xtask <command>`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who started it")]
 
+mod bench;
 mod postgres;
 mod test;
 
@@ -14,6 +15,7 @@ Usage: cargo xtask <command>
 Commands:
   test [cargo test arguments]   Run all tests, with a throwaway Postgres
   soak [cargo test arguments]   The same in release, with the long figures (A2A_SOAK=1)
+  bench [area ...] [--quick]    Measure core, mcp, store, load, lag in release, with a throwaway Postgres
   help                          Show this text
 
 Examples:
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let done = match command.as_deref() {
         Some("test") => test::run(&args, test::Length::Short),
         Some("soak") => test::run(&args, test::Length::Long),
+        Some("bench") => bench::run(&args),
         Some("help" | "-h" | "--help") => {
             print!("{HELP}");
             Ok(true)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fixtures::{agent, ids, key, registry};
-use super::{Prepared, Registry, Resolved};
+use super::{Prepared, Registry, Resolved, SearchPage, SearchQuery};
 use crate::agent::Agent;
 use crate::change::Committed;
 use crate::ids::{AgentId, Namespace};
@@ -171,4 +171,47 @@ fn live_agents_are_those_that_can_be_got() {
     let expected: Vec<String> = (40..50).map(|i| format!("a{i}")).collect();
     assert_eq!(live, expected);
     assert!(expected.iter().all(|id| get(&registry, id).is_some()));
+}
+
+#[test]
+fn agents_that_search_reads_later_are_found_as_if_they_had_been_read_at_once() {
+    let words = ["postgres", "kubernetes", "report", "invoice"];
+    let made = |i: usize, revision: i64| {
+        agent(&format!("a{i:03}")).description(&format!("Handles {} v{revision}", words[i % 4])).revision(revision)
+    };
+    let mut registry = Registry::new();
+    for i in 0..100 {
+        assert!(registry.apply_unread(made(i, 1).committed(), Timestamp(0)));
+    }
+    assert!(!registry.is_searchable());
+    let (mut round, mut next) = (0, 100);
+    while !registry.is_searchable() {
+        let read: Vec<Prepared> = registry.unread(7).into_iter().map(|a| Prepared::new(Committed::Agent(a))).collect();
+        assert!(!read.is_empty());
+        // What changes in between, read and unread, is enough to renumber the documents.
+        if round < 12 {
+            for i in [round, round + 3, 99 - round] {
+                registry.apply(made(i, 2 + round as i64).committed(), Timestamp(0));
+            }
+            registry.apply(Committed::Removed(key(&format!("a{:03}", 40 + round)), 50), Timestamp(0));
+            registry.apply(made(next, 1).committed(), Timestamp(0));
+            next += 1;
+        }
+        registry.make_searchable(&read);
+        round += 1;
+    }
+    assert!(registry.unread(1).is_empty());
+    let mut at_once = Registry::new();
+    for agent in registry.live().cloned().collect::<Vec<_>>() {
+        at_once.apply(Committed::Agent(agent), Timestamp(0));
+    }
+    for query in ["postgres", "kubernetes v1", "report v2", "invoise", "v9", "a04"] {
+        let query = SearchQuery { query: query.to_owned(), limit: 200, ..SearchQuery::default() };
+        let (found, expected) = (registry.search(&query).unwrap(), at_once.search(&query).unwrap());
+        assert_eq!(found.total, expected.total, "{query:?}");
+        let scores = |page: &SearchPage| {
+            page.hits.iter().map(|hit| (hit.agent.spec.id.to_string(), hit.score.to_bits())).collect::<Vec<_>>()
+        };
+        assert_eq!(scores(&found), scores(&expected), "{query:?}");
+    }
 }

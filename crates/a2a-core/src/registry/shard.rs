@@ -73,6 +73,8 @@ pub(super) struct Shard {
     pub(super) categories: KeyIndex,
     pub(super) capabilities: KeyIndex,
     pub(super) search: SearchIndex,
+    /// Documents below this number are in `search`; those from here on have not been read for it yet.
+    searchable: usize,
 }
 
 impl Shard {
@@ -170,8 +172,31 @@ impl Shard {
         }
     }
 
-    /// Adds an agent whose id is not live.
-    pub(super) fn insert(&mut self, agent: Arc<Agent>, analysis: &Analysis) {
+    /// Whether search knows every agent.
+    pub(super) fn is_searchable(&self) -> bool {
+        self.unread().next().is_none()
+    }
+
+    /// The agents that search does not know yet, in the order in which it has to read them.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.docs.iter().skip(self.searchable).flatten()
+    }
+
+    /// Makes the next unread agent known to search. Nothing happens when that is another one by now.
+    pub(super) fn make_searchable(&mut self, agent: &Arc<Agent>, analysis: &Analysis) {
+        while matches!(self.docs.get(self.searchable), Some(None)) {
+            self.searchable += 1;
+        }
+        let next = self.docs.get(self.searchable).and_then(Option::as_ref);
+        if next.is_some_and(|next| Arc::ptr_eq(next, agent)) {
+            self.search.add(Doc::try_from(self.searchable).unwrap_or(Doc::MAX), analysis);
+            self.searchable += 1;
+        }
+    }
+
+    /// Adds an agent whose id is not live. Search learns of it later when there is no analysis, or when it has to read
+    /// others first, because it takes documents in the order of their numbers.
+    pub(super) fn insert(&mut self, agent: Arc<Agent>, analysis: Option<&Analysis>) {
         self.renumber_if_due();
         let doc = Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX);
         let spec = &agent.spec;
@@ -189,7 +214,10 @@ impl Shard {
         for capability in &spec.capabilities {
             self.capabilities.add(&capability.name, None, doc);
         }
-        self.search.add(doc, analysis);
+        if let Some(analysis) = analysis.filter(|_| self.is_searchable()) {
+            self.search.add(doc, analysis);
+            self.searchable = self.docs.len() + 1;
+        }
         let flags = Flags::of(&agent);
         *self.flag_counts.entry(flags.0).or_default() += 1;
         self.flags.push(flags);
@@ -213,7 +241,9 @@ impl Shard {
         for capability in &spec.capabilities {
             self.capabilities.remove(&capability.name, doc);
         }
-        self.search.remove(&Analysis::of(&agent));
+        if (doc as usize) < self.searchable {
+            self.search.remove(&Analysis::of(spec));
+        }
         if let Some(flags) = self.flags.get_mut(doc as usize) {
             if let Some(count) = self.flag_counts.get_mut(&flags.0) {
                 *count -= 1;
@@ -262,6 +292,7 @@ impl Shard {
             index.renumber(new);
         }
         self.search.renumber(new);
+        self.searchable = self.docs.iter().take(self.searchable).flatten().count();
         self.docs.retain(Option::is_some);
         self.flags.retain(|flags| flags.0 != 0);
     }

@@ -270,15 +270,19 @@ impl Hub {
     /// When the query is not valid.
     pub async fn agent_list(&self, query: &ListQuery) -> Result<ListPage, HubError> {
         self.running().await?;
+        if query.text.is_some() {
+            // Words are looked up where search looks them up; before it knows every agent some would be missing.
+            self.searchable().await?;
+        }
         Ok(self.inner.cache.read().list(query)?)
     }
 
     /// The agents that fit a need best.
     ///
     /// # Errors
-    /// When the query is not valid.
+    /// When the query is not valid, or the words of the agents have not been read in time.
     pub async fn agent_search(&self, query: &SearchQuery) -> Result<SearchPage, HubError> {
-        self.running().await?;
+        self.searchable().await?;
         Ok(self.inner.cache.read().search(query)?)
     }
 

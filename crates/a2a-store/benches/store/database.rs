@@ -59,6 +59,7 @@ pub(crate) async fn open(url: &str) -> Store {
 /// Everything of a process that touches the database.
 pub(crate) struct Running {
     pub(crate) cache: Arc<Cache>,
+    status: Arc<FeedStatus>,
     pub(crate) writer: Writer,
     shutdown: CancellationToken,
 }
@@ -79,9 +80,14 @@ impl Running {
         let shutdown = CancellationToken::new();
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
         let mut loaded = status.loaded();
-        tokio::spawn(feed::run(store, cache.clone(), status, committed, shutdown.clone()));
+        tokio::spawn(feed::run(store, cache.clone(), status.clone(), committed, shutdown.clone()));
         loaded.wait_for(|state| *state == LoadState::Loaded).await.unwrap();
-        Self { cache, writer, shutdown }
+        Self { cache, status, writer, shutdown }
+    }
+
+    /// Returns when search knows every agent.
+    pub(crate) async fn searchable(&self) {
+        self.status.searchable().wait_for(|searchable| *searchable).await.unwrap();
     }
 
     /// Commits units, each for itself, and returns how long that took.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use a2a_core::agent::AgentSpec;
 use a2a_core::ids::Actor;
 use a2a_engine::config::{Config, Settings};
 use a2a_engine::hub::{DeployOptions, Hub};
 use a2a_testing::postgres::PostgresServer;
 use diesel::SqliteConnection;
+use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::database::{Database, Running, deploy_of};
@@ -18,6 +20,8 @@ use crate::table::{Aim, Figure, Table, median};
 const SEQUENTIAL_MOST: f64 = 1.5;
 const THROUGHPUT_LEAST: f64 = 0.6;
 const BATCH: usize = 1_000;
+/// Batches that one client has on their way at once.
+const AT_ONCE: usize = 4;
 const CALLERS: usize = 64;
 /// Deploys of one caller in one round.
 const CALLS: usize = 8;
@@ -82,29 +86,41 @@ async fn all(table: &mut Table, mut floor: Floor, databases: (Database, Database
     hub.close().await;
 }
 
-/// All agents in batches, through the writer and through the Hub.
+/// All agents in batches of a thousand, a few of them on their way at once, through the writer and through the Hub.
 async fn batches(table: &mut Table, name: &str, floor: &mut Floor, running: &Running, hub: &Hub, agents: usize) {
     let (mut floors, mut writers, mut hubs) = (Vec::new(), Vec::new(), Vec::new());
     let actor = Actor::new("bench");
-    for first in (0..agents).step_by(BATCH) {
-        let specs = || (first..first + BATCH).map(|number| roster::spec(number, 0));
-        let rows: Vec<RawRow> = specs().map(RawRow::of).collect();
-        let documents: Vec<Value> = specs().map(|spec| serde_json::to_value(&spec).unwrap()).collect();
-        let own: Vec<_> = specs().collect();
+    for first in (0..agents).step_by(BATCH * AT_ONCE) {
+        let batches = || {
+            (0..AT_ONCE).map(move |batch| {
+                let first = first + batch * BATCH;
+                (first..first + BATCH).map(|number| roster::spec(number, 0))
+            })
+        };
+        let rows: Vec<RawRow> = batches().flatten().map(RawRow::of).collect();
+        let documents: Vec<Vec<Value>> =
+            batches().map(|specs| specs.map(|spec| serde_json::to_value(&spec).unwrap()).collect()).collect();
+        let own: Vec<Vec<AgentSpec>> = batches().map(Iterator::collect).collect();
 
         floors.push(floor.many(&rows, BATCH).await);
 
         let start = Instant::now();
-        running.commit(own.into_iter().map(deploy_of).collect()).await;
+        join_all(own.into_iter().map(|specs| async {
+            running.commit(specs.into_iter().map(deploy_of).collect()).await;
+        }))
+        .await;
         writers.push(start.elapsed());
 
         let start = Instant::now();
-        let deployed = hub.agent_deploy(&documents, "agents", &DeployOptions::default(), &actor).await.unwrap();
+        join_all(documents.iter().map(|documents| async {
+            let deployed = hub.agent_deploy(documents, "agents", &DeployOptions::default(), &actor).await.unwrap();
+            assert!(deployed.iter().all(Result::is_ok));
+        }))
+        .await;
         hubs.push(start.elapsed());
-        assert!(deployed.iter().all(Result::is_ok));
     }
     assert_eq!(running.cache.read().len(), agents);
-    let rate = |times: &[Duration]| Figure::Rate(BATCH as f64 / median(times).as_secs_f64());
+    let rate = |times: &[Duration]| Figure::Rate((BATCH * AT_ONCE) as f64 / median(times).as_secs_f64());
     let what = format!("{name}: batch deploy");
     table.row(&what, Some(rate(&floors)), rate(&writers), Aim::RatioLeast(THROUGHPUT_LEAST));
     table.row(format!("{what} through the Hub, validation included"), Some(rate(&floors)), rate(&hubs), Aim::None);

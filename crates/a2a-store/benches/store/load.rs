@@ -30,38 +30,52 @@ async fn one(table: &mut Table, database: &Database, agents: usize, rounds: usiz
     let url = database.url();
     fill(&url, agents).await;
     let name = database.name();
-    let (mut floors, mut ours, mut memory) = (Vec::new(), Vec::new(), 0.0);
+    let (mut floors, mut ours, mut searchable, mut memory) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
     for _ in 0..rounds {
-        floors.push(in_child("floor", &url, agents).0);
-        let (took, bytes) = in_child("ours", &url, agents);
-        ours.push(took);
-        memory = bytes;
+        floors.push(in_child("floor", &url, agents).loaded);
+        let start = in_child("ours", &url, agents);
+        ours.push(start.loaded);
+        searchable.push(start.searchable);
+        memory = start.memory;
     }
     let what = format!("{name}: load of {agents} agents");
     let (floor, took) = (Figure::Time(median(&floors)), Figure::Time(median(&ours)));
     table.row(what, Some(floor), took, Aim::RatioMost(RATIO_MOST));
+    let took = Figure::Time(median(&searchable));
+    table.row(format!("{name}: until search knows {agents} agents"), None, took, Aim::None);
     let per_agent = Figure::Bytes(memory / agents as f64);
     table.row(format!("{name}: resident memory per agent"), None, per_agent, Aim::None);
 }
 
-fn in_child(side: &str, url: &str, agents: usize) -> (Duration, f64) {
+/// What another process took.
+struct Start {
+    loaded: Duration,
+    searchable: Duration,
+    /// Bytes that came on top.
+    memory: f64,
+}
+
+fn in_child(side: &str, url: &str, agents: usize) -> Start {
     let output = Command::new(std::env::current_exe().unwrap()).args([CHILD, side, url]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let parts: Vec<f64> = text.split_whitespace().map(|part| part.parse().unwrap()).collect();
-    let &[seconds, bytes, loaded] = parts.as_slice() else {
+    let &[loaded, searchable, memory, count] = parts.as_slice() else {
         panic!("the other process failed: {}", String::from_utf8_lossy(&output.stderr));
     };
-    assert_eq!(loaded as usize, agents);
-    (Duration::from_secs_f64(seconds), bytes)
+    assert_eq!(count as usize, agents);
+    Start { loaded: Duration::from_secs_f64(loaded), searchable: Duration::from_secs_f64(searchable), memory }
 }
 
-/// Prints the seconds, the bytes of memory that came on top, and how many agents were read.
+/// Prints the seconds until agents are there and until search knows them, the bytes of memory that came on top, and how
+/// many agents were read.
 pub(crate) async fn child(side: &str, url: &str) {
     let before = resident_bytes();
     let start = Instant::now();
     let (took, loaded) = if side == "ours" {
         let running = Running::start(url).await;
-        (start.elapsed(), running.cache.read().len())
+        let took = start.elapsed();
+        running.searchable().await;
+        (took, running.cache.read().len())
     } else if url.starts_with("sqlite:") {
         let loaded = floor_sqlite(url);
         (start.elapsed(), loaded)
@@ -69,7 +83,7 @@ pub(crate) async fn child(side: &str, url: &str) {
         let loaded = floor_postgres(url).await;
         (start.elapsed(), loaded)
     };
-    println!("{} {} {loaded}", took.as_secs_f64(), resident_bytes() - before);
+    println!("{} {} {} {loaded}", took.as_secs_f64(), start.elapsed().as_secs_f64(), resident_bytes() - before);
 }
 
 /// Reads every row and looks at its id.

@@ -48,13 +48,14 @@ fn runtime() -> tokio::runtime::Runtime {
 
 async fn measure(asked: &Asked) {
     let server = postgres_or_skip().await;
-    let agents = if asked.quick { 10_000 } else { 100_000 };
+    let agents = if asked.quick { 12_000 } else { 100_000 };
     if asked.wants("store") {
         let mut table = Table::new(
             "store",
             format!(
                 "committed, fsync on; floor on Postgres: tokio-postgres, prepared, on one connection; on SQLite: json_each \
-                 with the same pragmas; batches of 1,000 up to {agents} agents; medians, alternating"
+                 with the same pragmas; batches of 1,000, 4 on their way at once, \
+                 {agents} agents; medians, alternating"
             ),
         );
         if let Some(server) = &server {

@@ -287,7 +287,8 @@ WITH input AS (
         namespace, id, base, replaced, op_id, deploy, updated_by, content_hash, name, version, description,
         instructions, category, enabled, executor_kind, executor_settings, config, tags, capabilities, deprecated)
 ), locked AS (
-    SELECT a.* FROM agents a JOIN input i ON a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
+    SELECT a.* FROM input i JOIN agents a ON a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
+    WHERE i.base IS NOT NULL
     ORDER BY a.namespace, a.id FOR UPDATE OF a
 ), kept AS (
     INSERT INTO agent_history SELECT * FROM locked ON CONFLICT DO NOTHING
@@ -312,14 +313,14 @@ WITH input AS (
         deprecated = i.deprecated::json, updated_at = now(),
         deployed_at = CASE WHEN i.deploy THEN now() ELSE a.deployed_at END,
         updated_by = i.updated_by, removed_at = NULL
-    FROM input i WHERE a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
+    FROM input i WHERE i.base IS NOT NULL AND a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
         AND (SELECT count(*) FROM locked) >= 0
     RETURNING a.namespace, a.id, a.revision, a.created_at, a.updated_at, a.deployed_at
 ), written AS (
     SELECT * FROM created UNION ALL SELECT * FROM replaced
 ), revived AS (
     DELETE FROM tombstones t USING created c
-    WHERE t.entity = 'agent' AND t.namespace = c.namespace AND t.id = c.id
+    WHERE c.revision > 1 AND t.entity = 'agent' AND t.namespace = c.namespace AND t.id = c.id
 ), logged AS (
     INSERT INTO change_log (entity, namespace, id, revision, op)
     SELECT 'agent', namespace, id, revision, 'put' FROM written

@@ -1,18 +1,16 @@
 //! The transaction of the writer. `BEGIN IMMEDIATE` makes it the only one, so that what is read in it stays true.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use a2a_core::change::{Current, Decision, Outcome};
-use a2a_core::ids::OpId;
+use a2a_core::ids::{AgentId, AgentKey, Namespace, OpId, Revision};
 use a2a_core::time::Timestamp;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Bool, Text};
 use diesel::sqlite::Sqlite as SqliteBackend;
 use serde::Serialize;
-use serde_json::json;
 
-use super::rows;
+use super::rows::{self, json_text};
 use crate::agent_row::{AgentJson, stored_key};
 use crate::bisect::Bisect;
 use crate::error::StoreError;
@@ -81,10 +79,10 @@ fn round_in_txn(
 }
 
 fn current_in_txn(conn: &mut SqliteConnection, round: &Round<'_>) -> Result<ByKey<Current>, StoreError> {
-    let keys = rows::keys_json(round.keys().iter());
+    let keys = rows::keys_json(round.keys().iter())?;
     let found: Vec<(String, String, i64, Vec<u8>, bool)> = SqliteStatement::<(Text, Text, BigInt, Binary, Bool)>::new(
         "SELECT a.namespace, a.id, a.revision, a.content_hash, a.removed_at IS NOT NULL \
-             FROM json_each(?) AS k JOIN agents a ON a.namespace = k.value ->> 0 AND a.id = k.value ->> 1",
+             FROM jsonb_each(?) AS k JOIN agents a ON a.namespace = k.value ->> 0 AND a.id = k.value ->> 1",
     )
     .bind::<Text, _>(keys)
     .rows(conn)?;
@@ -154,11 +152,11 @@ fn put_in_txn(
         return Ok(());
     }
     let input: Vec<PutJson<'_>> = puts.iter().map(|row| put_json(row, now)).collect::<Result<_, _>>()?;
-    let input: Arc<str> = serde_json::to_string(&input).map_err(|error| StoreError::Task(error.to_string()))?.into();
-    let input = &*input;
+    let input = json_text(&input)?;
+    let input = input.as_str();
     if puts.iter().any(|row| row.base.is_some()) {
         SqliteStatement::<()>::new(
-            "INSERT INTO agent_history SELECT a.* FROM json_each(?) AS i \
+            "INSERT INTO agent_history SELECT a.* FROM jsonb_each(?) AS i \
              JOIN agents a ON a.namespace = i.value ->> 'namespace' AND a.id = i.value ->> 'id' \
              WHERE i.value ->> 'base' IS NOT NULL",
         )
@@ -176,7 +174,7 @@ fn put_in_txn(
              i.value ->> 'enabled', i.value ->> 'capabilities', i.value ->> 'executor_kind', \
              i.value ->> 'executor_settings', i.value ->> 'config', i.value ->> 'deprecated', n.now, n.now, \
              i.value ->> 'deployed_at', i.value ->> 'updated_by', NULL \
-             FROM (SELECT ? AS now) n JOIN json_each(?) AS i \
+             FROM (SELECT ? AS now) n JOIN jsonb_each(?) AS i \
              LEFT JOIN tombstones t ON t.entity = 'agent' AND t.namespace = i.value ->> 'namespace' \
              AND t.id = i.value ->> 'id' WHERE true \
              ON CONFLICT (namespace, id) DO UPDATE SET revision = agents.revision + 1, \
@@ -193,14 +191,6 @@ fn put_in_txn(
         .bind::<BigInt, _>(now.0)
         .bind::<Text, _>(input)
         .rows(conn)?;
-    if puts.iter().any(|row| row.base.is_none()) {
-        SqliteStatement::<()>::new(
-            "DELETE FROM tombstones WHERE entity = 'agent' AND (namespace, id) IN \
-             (SELECT value ->> 'namespace', value ->> 'id' FROM json_each(?) WHERE value ->> 'base' IS NULL)",
-        )
-        .bind::<Text, _>(input)
-        .run(conn)?;
-    }
     for (namespace, id, revision, created_at, updated_at, deployed_at) in rows {
         let row = Written {
             revision,
@@ -210,10 +200,21 @@ fn put_in_txn(
         };
         written.insert(stored_key(namespace, id), row);
     }
+    // What was created at a later revision than the first goes on from a tombstone, which has done its work.
+    let revived = puts.iter().filter(|row| row.base.is_none()).map(|row| row.put.spec.key());
+    let revived: Vec<AgentKey> = revived.filter(|key| written.get(key).is_some_and(|row| row.revision > 1)).collect();
+    if !revived.is_empty() {
+        SqliteStatement::<()>::new(
+            "DELETE FROM tombstones WHERE entity = 'agent' AND (namespace, id) IN \
+             (SELECT value ->> 0, value ->> 1 FROM jsonb_each(?))",
+        )
+        .bind::<Text, _>(rows::keys_json(revived.iter())?)
+        .run(conn)?;
+    }
     let logged = puts.iter().filter_map(|row| {
         let key = row.put.spec.key();
         let revision = written.get(&key)?.revision;
-        Some(log_json(row.change.op_id, &key, revision, row.replaced))
+        Some(LogRow(row.change.op_id, key.namespace, key.id, revision, row.replaced))
     });
     log_in_txn(conn, logged, Op::Put, now)
 }
@@ -288,7 +289,7 @@ fn remove_in_txn(
     }
     let logged = removals.iter().filter_map(|row| {
         let revision = written.get(&row.key)?.revision;
-        Some(log_json(row.change.op_id, &row.key, revision, None))
+        Some(LogRow(row.change.op_id, row.key.namespace.clone(), row.key.id.clone(), revision, None))
     });
     log_in_txn(conn, logged, Op::Remove, now)
 }
@@ -321,40 +322,34 @@ fn purge_in_txn(
     }
     let logged = removals.iter().filter_map(|row| {
         let revision = written.get(&row.key)?.revision;
-        Some(log_json(row.change.op_id, &row.key, revision, None))
+        Some(LogRow(row.change.op_id, row.key.namespace.clone(), row.key.id.clone(), revision, None))
     });
     log_in_txn(conn, logged, Op::Purge, now)
 }
 
-fn log_json(op_id: OpId, key: &a2a_core::ids::AgentKey, revision: i64, replaced: Option<i64>) -> serde_json::Value {
-    json!({
-        "op_id": op_id,
-        "namespace": key.namespace,
-        "id": key.id,
-        "revision": revision,
-        "replaced": replaced,
-    })
-}
+/// Operation, namespace, id, revision, and the revision that was replaced: an array as JSON.
+#[derive(Serialize)]
+struct LogRow(OpId, Namespace, AgentId, Revision, Option<Revision>);
 
 /// Writes the change log, which other processes follow, and the applied operations.
 fn log_in_txn(
     conn: &mut SqliteConnection,
-    rows: impl Iterator<Item = serde_json::Value>,
+    rows: impl Iterator<Item = LogRow>,
     op: Op,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let rows: Vec<serde_json::Value> = rows.collect();
+    let rows: Vec<LogRow> = rows.collect();
     if rows.is_empty() {
         return Ok(());
     }
-    let input = serde_json::Value::Array(rows).to_string();
+    let input = json_text(&rows)?;
     for sql in [
         "INSERT INTO change_log (entity, namespace, id, revision, op, at) \
-         SELECT 'agent', value ->> 'namespace', value ->> 'id', value ->> 'revision', n.op, n.now \
-         FROM (SELECT ? AS op, ? AS now) n JOIN json_each(?)",
+         SELECT 'agent', value ->> 1, value ->> 2, value ->> 3, n.op, n.now \
+         FROM (SELECT ? AS op, ? AS now) n JOIN jsonb_each(?)",
         "INSERT INTO applied_ops (op_id, entity, namespace, id, revision, replaced_revision, op, at) \
-         SELECT value ->> 'op_id', 'agent', value ->> 'namespace', value ->> 'id', value ->> 'revision', \
-         value ->> 'replaced', n.op, n.now FROM (SELECT ? AS op, ? AS now) n JOIN json_each(?)",
+         SELECT value ->> 0, 'agent', value ->> 1, value ->> 2, value ->> 3, value ->> 4, n.op, n.now \
+         FROM (SELECT ? AS op, ? AS now) n JOIN jsonb_each(?)",
     ] {
         SqliteStatement::<()>::new(sql)
             .bind::<Text, _>(op.as_str())

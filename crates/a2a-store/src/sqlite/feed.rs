@@ -130,7 +130,7 @@ impl SqliteFeed {
     }
 
     pub(crate) async fn fetch(&mut self, keys: &[AgentKey]) -> Result<Vec<AgentVersion>, StoreError> {
-        let keys = rows::keys_json(keys.iter());
+        let keys = rows::keys_json(keys.iter())?;
         with(&self.connection.0, move |conn| rows::by_keys(conn, &keys)).await
     }
 

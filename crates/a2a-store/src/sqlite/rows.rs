@@ -5,6 +5,7 @@ use std::sync::Arc;
 use a2a_core::ids::{AgentKey, Revision};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
+use serde::Serialize;
 use serde_json::json;
 
 use super::schema::{agent_history, agents};
@@ -69,9 +70,14 @@ pub(super) fn history(
     current.into_iter().chain(replaced).take(limit).map(version).collect()
 }
 
-/// `[[namespace, id], ...]` for `json_each`.
-pub(super) fn keys_json<'k>(keys: impl Iterator<Item = &'k AgentKey>) -> String {
-    serde_json::Value::from_iter(keys.map(|key| json!([key.namespace, key.id]))).to_string()
+/// `[[namespace, id], ...]` for `json_each` and `jsonb_each`.
+pub(super) fn keys_json<'k>(keys: impl Iterator<Item = &'k AgentKey>) -> Result<String, StoreError> {
+    json_text(&keys.map(|key| (&key.namespace, &key.id)).collect::<Vec<_>>())
+}
+
+/// The JSON text of what a statement takes rows from.
+pub(super) fn json_text(rows: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(rows).map_err(|error| StoreError::Task(error.to_string()))
 }
 
 pub(super) fn tool_usage_json(usage: &[ToolUsage]) -> String {

@@ -2,7 +2,7 @@
 
 use super::stop_words::is_stop_word;
 use super::tokens::{Cut, tokens};
-use crate::agent::Agent;
+use crate::agent::AgentSpec;
 
 /// How many fields search tells apart.
 pub(super) const FIELDS: usize = 7;
@@ -117,9 +117,8 @@ pub(crate) struct Analysis {
 }
 
 impl Analysis {
-    /// Reads an agent. The same agent always gives the same words: taking it out of the index relies on that.
-    pub(crate) fn of(agent: &Agent) -> Self {
-        let spec = &agent.spec;
+    /// Reads a document. The same document always gives the same words: taking it out of the index relies on that.
+    pub(crate) fn of(spec: &AgentSpec) -> Self {
         // An estimate that spares most agents a second allocation.
         let bytes = spec.instructions.len() + spec.description.len() + 256;
         let mut analysis =

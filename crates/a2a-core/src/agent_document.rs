@@ -7,11 +7,13 @@ use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
 use crate::agent::{AgentSpec, Capability, Deprecation, Executor, ExecutorKind};
-use crate::error::{Problem, Problems};
+use crate::error::Problems;
 use crate::ids::{AgentId, Namespace};
 use crate::input::{ObjectReader, quoted, read_object};
+use crate::json_schema;
 use crate::json_text::JsonText;
 use crate::limits;
+use crate::workflow::document::is_reserved;
 
 /// The version of an agent that names none.
 pub const DEFAULT_VERSION: &str = "1.0.0";
@@ -114,6 +116,9 @@ impl AgentSpec {
         let spec = read_object(value, path, |r| {
             let named = read_id(r, "namespace", Namespace::parse);
             let id = read_id(r, "id", AgentId::parse);
+            if id.as_ref().is_some_and(is_reserved) {
+                r.problem("id", "begins with \"builtin:\", which is kept for built-in agents; choose another");
+            }
             if !r.has("id") {
                 r.problem("id", "is required: the name that callers use, such as \"release-notes\"");
             }
@@ -364,62 +369,11 @@ fn read_capability(r: &mut ObjectReader<'_, '_>) -> Option<Capability> {
 fn read_schema(r: &mut ObjectReader<'_, '_>, name: &'static str) -> Option<JsonText> {
     let text = read_json_object(r, name)?;
     let value = r.value(name)?;
-    let problems = schema_problems(value);
+    let problems = json_schema::problems(value);
     for problem in &problems {
         r.problem(&format!("{name}{}", problem.path), problem.message.clone());
     }
     problems.is_empty().then_some(text)
-}
-
-/// What is wrong with a JSON Schema 2020-12. Nothing is fetched: a reference must stay inside the schema.
-fn schema_problems(schema: &Value) -> Vec<Problem> {
-    const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
-    let mut problems = Vec::new();
-    if let Some(dialect) = schema.get("$schema")
-        && dialect.as_str().map(|d| d.trim_end_matches('#')) != Some(DRAFT)
-    {
-        problems.push(Problem {
-            path: ".$schema".to_owned(),
-            message: format!("must be {DRAFT:?} or left out; other drafts are not supported"),
-        });
-        return problems;
-    }
-    if let Err(error) = jsonschema::draft202012::meta::validate(schema) {
-        problems.push(Problem {
-            path: dotted(error.instance_path().as_str()),
-            message: format!("is not valid JSON Schema 2020-12: {}", short(&error.to_string())),
-        });
-        return problems;
-    }
-    // The meta-schema does not look at references and patterns; building a validator does.
-    if let Err(error) = jsonschema::draft202012::new(schema) {
-        problems.push(Problem {
-            path: dotted(error.instance_path().as_str()),
-            message: format!(
-                "can't be used as JSON Schema: {}; references must stay inside the schema (#/$defs/...)",
-                short(&error.to_string())
-            ),
-        });
-    }
-    problems
-}
-
-/// A JSON pointer as the rest of a dotted path.
-fn dotted(pointer: &str) -> String {
-    let mut path = String::new();
-    for part in pointer.split('/').skip(1) {
-        if part.bytes().all(|b| b.is_ascii_digit()) {
-            path.push_str(&format!("[{part}]"));
-        } else {
-            path.push('.');
-            path.push_str(&part.replace("~1", "/").replace("~0", "~"));
-        }
-    }
-    path
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(200).collect()
 }
 
 fn read_executor(r: &mut ObjectReader<'_, '_>) -> Option<Executor> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::agent::{Agent, AgentSpec, ContentHash};
-use crate::ids::{Actor, AgentKey, OpId, Revision};
+use crate::ids::{Actor, AgentId, AgentKey, Namespace, OpId, Revision};
 
 /// A write that a caller asks for.
 #[derive(Debug, Clone)]
@@ -64,6 +64,15 @@ impl Mutation {
         match self {
             Self::AgentPut(put) => put.spec.key(),
             Self::AgentRemove(key) | Self::AgentPurge(key) => key.clone(),
+        }
+    }
+
+    /// Like [`Mutation::key`], borrowed.
+    #[must_use]
+    pub fn key_parts(&self) -> (&Namespace, &AgentId) {
+        match self {
+            Self::AgentPut(put) => (&put.spec.namespace, &put.spec.id),
+            Self::AgentRemove(key) | Self::AgentPurge(key) => (&key.namespace, &key.id),
         }
     }
 

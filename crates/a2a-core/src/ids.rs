@@ -94,6 +94,30 @@ text_id!(
     /// The id of an agent, unique in its namespace.
     AgentId
 );
+text_id!(
+    /// The id of a workflow, unique in its namespace.
+    WorkflowId
+);
+text_id!(
+    /// The id of one execution of a workflow, unique everywhere.
+    RunId
+);
+text_id!(
+    /// The name of a step, unique in its workflow. Reading a document allows fewer characters: letters, digits, _ and -.
+    StepName
+);
+
+impl RunId {
+    /// Makes a new id: over 70 random bits, short enough to be repeated by a model.
+    #[must_use]
+    pub fn generate() -> Self {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let random = Uuid::new_v4().as_u128();
+        let digits = (0..16).map(|digit| ALPHABET.get((random >> (5 * digit)) as usize & 31).copied().unwrap_or(b'a'));
+        let text: String = "run-".chars().chain(digits.map(char::from)).collect();
+        Self(text.into())
+    }
+}
 
 impl Default for Namespace {
     fn default() -> Self {
@@ -119,6 +143,15 @@ impl fmt::Display for AgentKey {
             write!(f, "{}/{}", self.namespace, self.id)
         }
     }
+}
+
+/// What names one workflow everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkflowKey {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The id in that namespace.
+    pub id: WorkflowId,
 }
 
 /// The count of changes of one entity: 1 when it is made, one more at each change, never reused.

@@ -38,3 +38,27 @@ pub const CALLS_IN_WORK_MAX: usize = 64;
 pub const QUEUE_CHANGES_MAX: usize = 4_096;
 /// Most bytes of changes waiting for the writer.
 pub const QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Most steps of one workflow.
+pub const WORKFLOW_STEPS_MAX: usize = 500;
+/// Longest name of a step.
+pub const STEP_NAME_CHARS_MAX: usize = 64;
+/// Most attempts of one step.
+pub const ATTEMPTS_MAX: u16 = 100;
+/// Longest pause between two attempts, in milliseconds: a day.
+pub const BACKOFF_MS_MAX: u32 = 24 * 60 * 60 * 1_000;
+/// Longest timeout of a step or a run, in seconds: a year.
+pub const TIMEOUT_S_MAX: u32 = 366 * 24 * 60 * 60;
+/// Furthest that a waiting step may look ahead, in seconds: ten years.
+pub const WAIT_S_MAX: u32 = 10 * 366 * 24 * 60 * 60;
+/// Largest output of one step, and largest result of a run, as compact JSON.
+pub const STEP_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// Longest question of a step, in characters.
+pub const QUESTION_CHARS_MAX: usize = 8_000;
+/// Longest error that is kept of a step or a run, in characters.
+pub const ERROR_CHARS_MAX: usize = 4_000;
+/// Highest priority of a run; 0 is the lowest.
+pub const PRIORITY_MAX: i16 = 9;
+/// Most runs that go on at once in one database: each is in the memory of every process.
+pub const LIVE_RUNS_MAX: usize = 10_000;
+/// Most unfinished steps of one agent over all runs that go on.
+pub const AGENT_STEPS_MAX: usize = 10_000;

@@ -34,7 +34,7 @@ pub struct ListQuery {
 }
 
 /// One page of a list, in the order of ids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListPage {
     /// The agents of this page.
     pub agents: Vec<Arc<Agent>>,
@@ -62,8 +62,8 @@ pub struct Facets {
 
 impl Shard {
     pub(super) fn list(&self, query: &ListQuery) -> Result<ListPage, Problems> {
-        let hash = query.hash();
-        let after = query.cursor.as_deref().map(|cursor| read_list_cursor(cursor, hash)).transpose()?;
+        // Most lists have neither a page before nor one after, and no use for the hash.
+        let after = query.cursor.as_deref().map(|cursor| read_list_cursor(cursor, query.hash())).transpose()?;
         let mut within = Vec::new();
         let mut missing = Vec::new();
         if !query.ids.is_empty() {
@@ -90,7 +90,7 @@ impl Shard {
         let agents: Vec<Arc<Agent>> = docs.iter().filter_map(|doc| self.agent(*doc).cloned()).collect();
         let last = agents.last().filter(|_| more);
         Ok(ListPage {
-            next_cursor: last.map(|agent| list_cursor(hash, agent.spec.id.as_str())),
+            next_cursor: last.map(|agent| list_cursor(query.hash(), agent.spec.id.as_str())),
             total: selection.total(self),
             missing,
             facets: query.facets.then(|| self.facets(&selection)),
@@ -113,6 +113,18 @@ impl Shard {
 }
 
 impl ListQuery {
+    /// Whether nothing but the ids decides what is listed, all of it on one page.
+    #[must_use]
+    pub fn asks_for_ids_alone(&self) -> bool {
+        let Self { namespace: _, ids, filters, text, facets, limit, cursor } = self;
+        !ids.is_empty()
+            && *filters == Filters::default()
+            && text.is_none()
+            && !facets
+            && ids.len() <= *limit
+            && cursor.is_none()
+    }
+
     fn hash(&self) -> QueryHash {
         let mut ids = self.ids.clone();
         ids.sort_unstable();

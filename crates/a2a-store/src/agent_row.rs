@@ -1,5 +1,7 @@
 //! A row of `agents` or `agent_history` as either database returns it, and its way to the domain.
 
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use a2a_core::agent::{Agent, AgentSpec, Capability, Deprecation, Executor, ExecutorKind};
@@ -132,47 +134,99 @@ struct StoredDeprecation {
     reason: String,
 }
 
+/// Values that many rows of one load have in common, so that each is made once and not once for each row.
+#[derive(Debug, Default)]
+pub(crate) struct Common {
+    words: HashSet<Arc<str>>,
+    texts: HashMap<Box<str>, JsonText>,
+    actors: HashMap<Box<str>, Actor>,
+}
+
+/// A load in which values differ from row to row must not keep all of them.
+const COMMON_MAX: usize = 4_096;
+
+impl Common {
+    fn word(&mut self, word: &str) -> Arc<str> {
+        if let Some(known) = self.words.get(word) {
+            return known.clone();
+        }
+        let word: Arc<str> = word.into();
+        if self.words.len() < COMMON_MAX {
+            self.words.insert(word.clone());
+        }
+        word
+    }
+
+    fn text(&mut self, text: &str) -> JsonText {
+        Self::value(&mut self.texts, text, |text| JsonText::from_stored(text))
+    }
+
+    fn actor(&mut self, name: &str) -> Actor {
+        Self::value(&mut self.actors, name, Actor::new)
+    }
+
+    fn value<T: Clone>(known: &mut HashMap<Box<str>, T>, text: &str, make: impl FnOnce(&str) -> T) -> T {
+        if let Some(value) = known.get(text) {
+            return value.clone();
+        }
+        let value = make(text);
+        if known.len() < COMMON_MAX {
+            known.insert(text.into(), value.clone());
+        }
+        value
+    }
+}
+
 impl AgentRow {
     /// Reads the JSON columns.
     pub(crate) fn into_agent(self) -> Result<Agent, StoreError> {
-        let Self { namespace, id, .. } = &self;
-        let key = format!("{namespace}/{id}");
-        self.try_into_agent().map_err(|reason| StoreError::Row { table: "agents", key, reason })
+        self.into_agent_with(&mut Common::default())
     }
 
-    fn try_into_agent(self) -> Result<Agent, String> {
+    /// Like [`AgentRow::into_agent`], for one of many rows.
+    pub(crate) fn into_agent_with(self, common: &mut Common) -> Result<Agent, StoreError> {
+        let id = AgentId::from_stored(self.id.as_str());
+        let namespace = Namespace::from_stored(common.word(&self.namespace));
+        let key = AgentKey { namespace, id };
+        self.try_into_agent(&key, common).map_err(|reason| StoreError::Row {
+            table: "agents",
+            key: key.to_string(),
+            reason,
+        })
+    }
+
+    fn try_into_agent(self, key: &AgentKey, common: &mut Common) -> Result<Agent, String> {
         let in_column = |column: &'static str| move |error: serde_json::Error| format!("{column}: {error}");
-        let tags: Vec<Arc<str>> = serde_json::from_str(&self.tags.0).map_err(in_column("tags"))?;
+        let tags: Vec<Cow<'_, str>> = serde_json::from_str(&self.tags.0).map_err(in_column("tags"))?;
         let capabilities: Vec<StoredCapability<'_>> =
             serde_json::from_str(&self.capabilities.0).map_err(in_column("capabilities"))?;
         let deprecated: Option<StoredDeprecation> =
             self.deprecated.map(|text| serde_json::from_str(&text.0)).transpose().map_err(in_column("deprecated"))?;
         let kind = ExecutorKind::from_name(&self.executor_kind)
             .ok_or_else(|| format!("executor_kind: {:?} is not known", self.executor_kind))?;
-        let schema = |raw: &RawValue| JsonText::from_stored(raw.get());
         Ok(Agent {
             spec: AgentSpec {
-                namespace: Namespace::from_stored(self.namespace),
-                id: AgentId::from_stored(self.id),
+                namespace: key.namespace.clone(),
+                id: key.id.clone(),
                 name: self.name.into(),
                 version: self.version.into(),
                 description: self.description.into(),
                 instructions: self.instructions.into(),
-                category: self.category.into(),
-                tags: tags.into(),
+                category: common.word(&self.category),
+                tags: tags.iter().map(|tag| common.word(tag)).collect(),
                 enabled: self.enabled,
                 capabilities: capabilities
                     .into_iter()
                     .map(|c| Capability {
                         name: c.name.into(),
                         description: c.description.into(),
-                        input_schema: c.input_schema.map(schema),
-                        output_schema: c.output_schema.map(schema),
+                        input_schema: c.input_schema.map(|raw| common.text(raw.get())),
+                        output_schema: c.output_schema.map(|raw| common.text(raw.get())),
                         example_queries: c.example_queries.into_iter().map(Into::into).collect(),
                     })
                     .collect(),
-                executor: Executor { kind, settings: JsonText::from_stored(self.executor_settings.0) },
-                config: JsonText::from_stored(self.config.0),
+                executor: Executor { kind, settings: common.text(&self.executor_settings.0) },
+                config: common.text(&self.config.0),
                 deprecated: deprecated
                     .map(|d| Deprecation { successor: d.successor.map(AgentId::from_stored), reason: d.reason.into() }),
             },
@@ -180,7 +234,7 @@ impl AgentRow {
             created_at: self.created_at.0,
             updated_at: self.updated_at.0,
             deployed_at: self.deployed_at.0,
-            updated_by: Actor::new(&self.updated_by),
+            updated_by: common.actor(&self.updated_by),
         })
     }
 }

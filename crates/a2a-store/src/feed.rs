@@ -1,5 +1,7 @@
 //! The feed: keeps the cache in step with what other processes commit.
 //!
+//! The part that follows workflows and runs is in `workflow_feed`.
+//!
 //! A session loads everything, then polls the change log, woken early by the database where it can. The log names keys
 //! and revisions only; the rows are read when they are newer than what the cache holds. The cache refuses whatever is
 //! not newer, so that the feed and the writer may tell it the same thing in any order.
@@ -14,24 +16,28 @@ use std::time::{Duration, Instant, SystemTime};
 
 use a2a_core::agent::Agent;
 use a2a_core::change::Committed;
-use a2a_core::ids::{AgentKey, Revision};
+use a2a_core::ids::{AgentKey, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
 use a2a_core::registry::{Prepared, Registry};
 use a2a_core::time::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent_row::stored_key;
 use crate::error::StoreError;
 use crate::postgres::PostgresFeed;
 use crate::sqlite::SqliteFeed;
 use crate::store::{AgentVersion, Store};
+use crate::workflow_feed::{self, Fetched, Snapshot, Wanted};
+use crate::workflow_row::read_step_log_id;
+use crate::workflow_view::WorkflowView;
 
 /// Agents handed over at once while loading: large enough to keep two threads busy, small enough to stay in cache.
 pub(crate) const CHUNK_AGENTS: usize = 256;
 /// Rows of the log read at once; when there are more, reconciling everything is cheaper than replaying them.
 pub(crate) const POLL_ROWS_MAX: usize = 20_000;
 /// Keys whose rows are fetched at once.
-const FETCH_KEYS_MAX: usize = 1_000;
+pub(crate) const FETCH_KEYS_MAX: usize = 1_000;
 /// Agents put into the cache under one lock, so that readers wait for microseconds and not for a whole batch.
 const APPLY_AGENTS_MAX: usize = 32;
 /// A feed that was not heard of for longer is reported with its age.
@@ -45,9 +51,31 @@ pub type Cache = RwLock<Registry>;
 
 /// One row of the change log.
 #[derive(Debug, Clone)]
-pub(crate) struct FeedRow {
-    pub(crate) key: AgentKey,
-    pub(crate) revision: Revision,
+pub(crate) enum FeedRow {
+    /// An agent was written or removed.
+    Agent(AgentKey, Revision),
+    /// A workflow was written or removed.
+    Workflow(WorkflowKey, Revision),
+    /// A run was made or has changed.
+    Run { id: RunId, revision: Revision, ended: bool },
+    /// A step has changed.
+    Step { run: RunId, order: usize, revision: Revision },
+}
+
+impl FeedRow {
+    /// Reads the columns of a row. What this program does not know is `None`: nothing here follows it.
+    pub(crate) fn stored(entity: &str, namespace: String, id: String, revision: Revision, op: &str) -> Option<Self> {
+        match entity {
+            "agent" => Some(Self::Agent(stored_key(namespace, id), revision)),
+            "workflow" => {
+                let key = WorkflowKey { namespace: Namespace::from_stored(namespace), id: WorkflowId::from_stored(id) };
+                Some(Self::Workflow(key, revision))
+            }
+            "run" => Some(Self::Run { id: RunId::from_stored(id), revision, ended: op == "remove" }),
+            "step" => read_step_log_id(&id).map(|(run, order)| Self::Step { run, order, revision }),
+            _ => None,
+        }
+    }
 }
 
 /// The revision that the database has of a key.
@@ -98,6 +126,18 @@ impl FeedSession {
 
     async fn fetch(&mut self, keys: &[AgentKey]) -> Result<Vec<AgentVersion>, StoreError> {
         on_session!(self, feed => feed.fetch(keys))
+    }
+
+    /// The workflows and live runs that the last load or comparison has read in its own snapshot.
+    pub(crate) fn take_snapshot(&mut self) -> Snapshot {
+        match self {
+            Self::Postgres(feed) => feed.take_snapshot(),
+            Self::Sqlite(feed) => feed.take_snapshot(),
+        }
+    }
+
+    pub(crate) async fn fetch_workflows(&mut self, wanted: Wanted) -> Result<Fetched, StoreError> {
+        on_session!(self, feed => feed.fetch_workflows(wanted))
     }
 
     async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
@@ -228,10 +268,11 @@ impl FeedStatus {
     }
 }
 
-/// Follows the database until `shutdown`. `committed` is notified by the writer after each commit.
+/// Follows the database until `shutdown`. `committed` is notified by the writers after each commit.
 pub async fn run(
     store: Store,
     cache: Arc<Cache>,
+    workflows: Arc<WorkflowView>,
     status: Arc<FeedStatus>,
     committed: Arc<Notify>,
     shutdown: CancellationToken,
@@ -243,7 +284,7 @@ pub async fn run(
         let started = Instant::now();
         let result = tokio::select! {
             () = shutdown.cancelled() => return,
-            result = follow(&store, &cache, &status, &committed, &shutdown) => result,
+            result = follow(&store, &cache, &workflows, &status, &committed, &shutdown) => result,
         };
         if let Err(error) = result {
             // Once for each outage: reconnecting fails many times while it lasts.
@@ -268,6 +309,7 @@ pub async fn run(
 async fn follow(
     store: &Store,
     cache: &Arc<Cache>,
+    workflows: &WorkflowView,
     status: &Arc<FeedStatus>,
     committed: &Notify,
     shutdown: &CancellationToken,
@@ -275,9 +317,10 @@ async fn follow(
     let before = Instant::now();
     let mut session = store.feed().await?;
     if *status.loaded.borrow() == LoadState::Loaded {
-        reconcile(&mut session, cache, status).await?;
+        reconcile(&mut session, cache, workflows, status).await?;
     } else {
         load(&mut session, cache).await?;
+        workflow_feed::load(workflows, session.take_snapshot());
         status.loaded.send_replace(LoadState::Loaded);
         let (cache, status, shutdown) = (cache.clone(), status.clone(), shutdown.clone());
         // It ends by itself, and early at shutdown; nobody has to wait for it but searches.
@@ -289,14 +332,19 @@ async fn follow(
         let before = Instant::now();
         match session.poll().await? {
             Poll::Changes(rows) if rows.is_empty() => {}
-            Poll::Changes(rows) => apply_changes(&mut session, cache, rows).await?,
-            Poll::Reconcile => reconcile(&mut session, cache, status).await?,
+            Poll::Changes(rows) => {
+                // Workflows first: somebody may wait for the next step, and there are few of them.
+                workflow_feed::apply_changes(&mut session, workflows, &rows).await?;
+                apply_changes(&mut session, cache, rows).await?;
+            }
+            Poll::Reconcile => reconcile(&mut session, cache, workflows, status).await?,
         }
         status.fresh(before);
         if forgotten.elapsed() > FORGET_INTERVAL {
             forgotten = Instant::now();
             let horizon = now().0.saturating_sub(i64::try_from(REMEMBER_REMOVED.as_millis()).unwrap_or(i64::MAX));
             cache.write().forget_removed_before(Timestamp(horizon));
+            workflows.forget_before(Timestamp(horizon));
         }
         session.wait(committed).await?;
     }
@@ -360,9 +408,10 @@ async fn apply_changes(session: &mut FeedSession, cache: &Cache, rows: Vec<FeedR
     {
         let cache = cache.read();
         for row in rows {
-            if cache.known_revision(&row.key).is_none_or(|known| known < row.revision) {
-                let revision = newest.entry(row.key).or_insert(row.revision);
-                *revision = row.revision.max(*revision);
+            let FeedRow::Agent(key, revision) = row else { continue };
+            if cache.known_revision(&key).is_none_or(|known| known < revision) {
+                let newest = newest.entry(key).or_insert(revision);
+                *newest = revision.max(*newest);
             }
         }
     }
@@ -395,13 +444,21 @@ async fn fetch_into(
 }
 
 /// Compares every revision of the cache with the database.
-async fn reconcile(session: &mut FeedSession, cache: &Cache, status: &FeedStatus) -> Result<(), StoreError> {
+async fn reconcile(
+    session: &mut FeedSession,
+    cache: &Cache,
+    workflows: &WorkflowView,
+    status: &FeedStatus,
+) -> Result<(), StoreError> {
     status.reconciled.fetch_add(1, Ordering::Relaxed);
     // Ordering: the cache is read before the database. What the cache shows was committed before, so that a database
     // with an older state has gone back, as after the failover to a replica that was behind.
     let mut unseen: HashMap<AgentKey, (Revision, Timestamp)> =
         cache.read().live().map(|agent| (agent.key(), (agent.revision, agent.updated_at))).collect();
+    let known_workflows = workflows.read().known();
     let stored = session.revisions().await?;
+    let snapshot = session.take_snapshot();
+    workflow_feed::reconcile(session, workflows, &known_workflows, snapshot).await?;
     let mut changed = HashMap::new();
     let mut lost: Vec<AgentKey> = Vec::new();
     for row in stored {

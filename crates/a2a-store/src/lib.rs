@@ -1,8 +1,9 @@
 //! The database: two backends, migrations, the writer task and the change feed.
 //!
 //! - [`store::Store`] is one interface over Postgres and SQLite.
-//! - [`writer::Writer`] is the only one that opens write transactions. It commits first and puts into the cache after,
-//!   in the order of commits, and then answers.
+//! - [`writer::Writer`] is the only one that writes agents. It commits first and puts into the cache after, in the order
+//!   of commits, and then answers.
+//! - [`workflow_writer::WorkflowWriter`] does the same for what happens to workflows and runs.
 //! - [`feed::run`] puts into the cache what other processes commit.
 //!
 //! The crate knows nothing of the wire protocol, of tools, or of how work is executed.
@@ -10,20 +11,28 @@
 //! Invariants:
 //! - A caller is told "committed" after the transaction with its change has committed, never before.
 //! - The revision of an entity is raised by the database, and goes on after removal and purge.
-//! - Each committed change has a row in `change_log` and in `applied_ops`, written in the same transaction.
+//! - Each committed change has a row in `change_log`, written in the same transaction. One of an agent has a row in
+//!   `applied_ops` too; commands about workflows need none, because each can be sent twice without being done twice.
 
 pub mod database_url;
 pub mod error;
 pub mod feed;
 pub mod postgres;
 pub mod store;
+pub mod workflow_view;
+pub mod workflow_writer;
 pub mod writer;
 
 mod agent_row;
 mod bisect;
 mod migrations;
+mod queue;
 mod round;
 mod sqlite;
 mod statement;
+mod workflow_commit;
+mod workflow_definition;
+mod workflow_feed;
+mod workflow_row;
 
 pub use round::Unit;

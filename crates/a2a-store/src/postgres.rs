@@ -1,10 +1,14 @@
-//! The Postgres backend: a small pool for the writer and for reads of history, and one connection for the feed.
+//! The Postgres backend: a small pool for the writers and for reads of history, and one connection for the feed.
 
 mod commit;
 pub mod connect;
 mod feed;
 mod rows;
 pub(crate) mod schema;
+mod workflow_commit;
+mod workflow_rows;
+mod workflow_write;
+mod workflows;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,13 +31,14 @@ use crate::migrations;
 use crate::round::Unit;
 use crate::statement::Statement;
 use crate::store::{AgentVersion, Base, Health, MigrationStep, Retention, ToolUsage, ToolUsageSummary};
+use crate::workflow_definition::Definitions;
 
 pub(crate) use feed::PostgresFeed;
 
 type PgStatement<'a, Returned> = Statement<'a, diesel::pg::Pg, Returned>;
 type Pool = managed::Pool<Manager>;
 
-/// One for the writer and a few for reads of history and health, which are rare.
+/// One for each writer and a few for reads of history and health, which are rare.
 const POOL_SIZE_MAX: usize = 4;
 /// How long a caller waits for one of them.
 const POOL_WAIT: Duration = Duration::from_secs(2);
@@ -55,6 +60,10 @@ pub(crate) struct Postgres {
     tail_by_sequence: AtomicBool,
     /// How long the next attempt to commit may take, in milliseconds.
     commit_limit: AtomicU64,
+    /// The same for commands about workflows.
+    workflow_limit: AtomicU64,
+    /// Shared with the feed.
+    definitions: Arc<Definitions>,
 }
 
 impl std::fmt::Debug for Postgres {
@@ -96,8 +105,14 @@ impl Postgres {
             .runtime(deadpool::Runtime::Tokio1)
             .build()
             .map_err(|error| StoreError::Task(error.to_string()))?;
-        let postgres =
-            Self { url, pool, tail_by_sequence: AtomicBool::new(false), commit_limit: AtomicU64::new(COMMIT_LIMIT_MS) };
+        let postgres = Self {
+            url,
+            pool,
+            tail_by_sequence: AtomicBool::new(false),
+            commit_limit: AtomicU64::new(COMMIT_LIMIT_MS),
+            workflow_limit: AtomicU64::new(COMMIT_LIMIT_MS),
+            definitions: Arc::default(),
+        };
         // The first connection tells whether the server is there at all.
         drop(postgres.connection().await?);
         Ok(postgres)
@@ -231,7 +246,8 @@ impl Postgres {
     }
 
     pub(crate) async fn feed(&self) -> Result<PostgresFeed, StoreError> {
-        PostgresFeed::open(&self.url, self.tail_by_sequence.load(Ordering::Relaxed)).await
+        let by_sequence = self.tail_by_sequence.load(Ordering::Relaxed);
+        PostgresFeed::open(&self.url, by_sequence, self.definitions.clone()).await
     }
 
     pub(crate) async fn agent_history(
@@ -301,14 +317,29 @@ impl Postgres {
             let start = Instant::now();
             PgStatement::<()>::new("SELECT 1").run(conn).await?;
             let round_trip = start.elapsed();
-            let (version, agents, change_log, agent_history) = PgStatement::<(Text, BigInt, BigInt, BigInt)>::new(
+            type Counts = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
+            let (version, counts) = PgStatement::<(Text, Counts)>::new(
                 "SELECT current_setting('server_version'), \
                      (SELECT count(*) FROM agents WHERE removed_at IS NULL), \
-                     (SELECT count(*) FROM change_log), (SELECT count(*) FROM agent_history)",
+                     (SELECT count(*) FROM change_log), (SELECT count(*) FROM agent_history), \
+                     (SELECT count(*) FROM workflows WHERE removed_at IS NULL), \
+                     (SELECT count(*) FROM runs WHERE finished_at IS NULL), \
+                     (SELECT count(*) FROM runs WHERE finished_at IS NOT NULL)",
             )
-            .row::<(String, i64, i64, i64)>(conn)
+            .row::<(String, (i64, i64, i64, i64, i64, i64))>(conn)
             .await?;
-            Ok(Health { version: format!("Postgres {version}"), round_trip, agents, change_log, agent_history, schema })
+            let (agents, change_log, agent_history, workflows, runs_live, runs_ended) = counts;
+            Ok(Health {
+                version: format!("Postgres {version}"),
+                round_trip,
+                agents,
+                change_log,
+                agent_history,
+                workflows,
+                runs_live,
+                runs_ended,
+                schema,
+            })
         })
         .await
     }
@@ -334,7 +365,7 @@ impl Postgres {
             ] {
                 PgStatement::<()>::new(sql).bind::<BigInt, _>(millis(age)).run(conn).await?;
             }
-            Ok(())
+            workflows::prune_runs(conn, millis(keep.runs)).await
         })
         .await
     }

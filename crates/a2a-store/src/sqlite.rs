@@ -7,6 +7,10 @@ mod commit;
 mod feed;
 mod rows;
 pub(crate) mod schema;
+mod workflow_commit;
+mod workflow_rows;
+mod workflow_write;
+mod workflows;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -25,10 +29,13 @@ use parking_lot::Mutex;
 use crate::error::StoreError;
 use crate::migrations;
 use crate::round::Unit;
+use crate::statement::Statement;
 use crate::store::{AgentVersion, Health, MigrationStep, Retention, ToolUsage, ToolUsageSummary};
+use crate::workflow_definition::Definitions;
 
 pub(crate) use feed::SqliteFeed;
 
+type SqliteStatement<'a, Returned> = Statement<'a, diesel::sqlite::Sqlite, Returned>;
 type SharedConnection = Arc<Mutex<SqliteConnection>>;
 
 // SQLite from 3.7.0 to 3.51.2 can corrupt a file with several writers. The library is linked in, so that this is known
@@ -42,6 +49,8 @@ pub(crate) struct Sqlite {
     path: Option<PathBuf>,
     writer: SharedConnection,
     reader: SharedConnection,
+    /// Shared with the feed.
+    definitions: Arc<Definitions>,
 }
 
 impl std::fmt::Debug for Sqlite {
@@ -84,7 +93,7 @@ impl Sqlite {
             // Another connection would be another, empty database.
             None => writer.clone(),
         };
-        Ok(Self { path, writer, reader })
+        Ok(Self { path, writer, reader, definitions: Arc::default() })
     }
 
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {
@@ -128,9 +137,9 @@ impl Sqlite {
                 let open = move || establish(Some(&path));
                 let connection =
                     tokio::task::spawn_blocking(open).await.map_err(|error| StoreError::Task(error.to_string()))??;
-                Ok(SqliteFeed::new(Arc::new(Mutex::new(connection))))
+                Ok(SqliteFeed::new(Arc::new(Mutex::new(connection)), self.definitions.clone()))
             }
-            None => Ok(SqliteFeed::new(self.writer.clone())),
+            None => Ok(SqliteFeed::new(self.writer.clone(), self.definitions.clone())),
         }
     }
 
@@ -185,6 +194,15 @@ impl Sqlite {
                 agents: schema::agents::table.filter(schema::agents::removed_at.is_null()).count().get_result(conn)?,
                 change_log: schema::change_log::table.count().get_result(conn)?,
                 agent_history: schema::agent_history::table.count().get_result(conn)?,
+                workflows: schema::workflows::table
+                    .filter(schema::workflows::removed_at.is_null())
+                    .count()
+                    .get_result(conn)?,
+                runs_live: schema::runs::table.filter(schema::runs::finished_at.is_null()).count().get_result(conn)?,
+                runs_ended: schema::runs::table
+                    .filter(schema::runs::finished_at.is_not_null())
+                    .count()
+                    .get_result(conn)?,
                 schema: applied(conn)?.last().cloned().unwrap_or_default(),
             })
         })
@@ -208,7 +226,7 @@ impl Sqlite {
                 diesel::delete(applied_ops::table.filter(applied_ops::at.lt(before(keep.applied_ops))))
                     .execute(conn)?;
                 diesel::delete(tool_usage::table.filter(tool_usage::at.lt(before(keep.tool_usage)))).execute(conn)?;
-                Ok(())
+                workflows::prune_runs_in_txn(conn, before(keep.runs))
             })
         })
         .await

@@ -111,6 +111,12 @@ pub struct Health {
     pub change_log: i64,
     /// Rows of `agent_history`.
     pub agent_history: i64,
+    /// Rows of `workflows`, removed ones not counted.
+    pub workflows: i64,
+    /// Rows of `runs` that have not ended.
+    pub runs_live: i64,
+    /// Rows of `runs` that have ended.
+    pub runs_ended: i64,
     /// The newest migration that was run.
     pub schema: String,
 }
@@ -167,6 +173,10 @@ macro_rules! on_backend {
         }
     };
 }
+
+mod workflows;
+
+pub use workflows::{RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
 
 impl Store {
     /// Runs the migrations that the database lacks, and returns their names. Several processes may call this at once.
@@ -285,7 +295,7 @@ impl Store {
         on_backend!(self, backend => backend.health())
     }
 
-    /// Deletes what is kept for a time only: the change log, applied operations and tool usage.
+    /// Deletes what is kept for a time only: the change log, applied operations, tool usage, and runs that have ended.
     ///
     /// # Errors
     /// When the database can't be reached.
@@ -318,6 +328,8 @@ pub struct Retention {
     pub applied_ops: Duration,
     /// Of tool usage.
     pub tool_usage: Duration,
+    /// Of runs that have ended, counted from their end.
+    pub runs: Duration,
 }
 
 impl Default for Retention {
@@ -326,6 +338,7 @@ impl Default for Retention {
             change_log: Duration::from_secs(60 * 60),
             applied_ops: Duration::from_secs(24 * 60 * 60),
             tool_usage: Duration::from_secs(90 * 24 * 60 * 60),
+            runs: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 }

@@ -2,43 +2,43 @@
 //!
 //! It takes whatever is queued (when idle it does not wait for more) and commits it as one transaction, puts the
 //! result into the cache, and then answers. While one batch is being committed the next one gathers, so that the batch
-//! size follows the load by itself.
+//! size follows the load by itself. A batch that has others behind it is answered while the database has the next one.
 //!
 //! A write lives here until it is answered, never in the task of the caller: a cancelled request cannot leave a
 //! transaction open.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant as StdInstant};
 
-use a2a_core::change::{Committed, Mutation, Outcome};
-use a2a_core::ids::OpId;
+use a2a_core::agent::Agent;
+use a2a_core::change::{Change, Committed, Mutation, Outcome};
+use a2a_core::ids::{AgentKey, OpId};
 use a2a_core::limits;
 use a2a_core::registry::{Prepared, Words};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::StoreError;
 use crate::feed::{self, Cache};
+use crate::queue::{self, CLOSING_LIMIT, Queue, Unanswered};
 use crate::round::Unit;
 use crate::store::{Retention, Store, ToolUsage};
 
-/// How long a caller waits for room in the queue before it is told to come back.
-const QUEUE_WAIT: Duration = Duration::from_secs(2);
 /// What an overloaded caller is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Most changes of one transaction: it should be over in well under a second.
 const BATCH_CHANGES_MAX: usize = 1_000;
 /// Most bytes of one transaction.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// From so many changes on, their words are read while the database commits: for fewer another thread is not worth it.
-const READ_AHEAD_CHANGES_MIN: usize = 32;
-/// From so many changes on, putting them into the cache takes long enough to begin the next commit meanwhile. That one
-/// may then know an agent at the state before, which costs a round trip; writes to one agent in a row come in small
-/// batches.
+/// From so many changes on, or so many bytes, their words are read on another thread.
+const READ_ASIDE_CHANGES_MIN: usize = 32;
+const READ_ASIDE_BYTES_MIN: usize = 64 * 1024;
+/// From so many changes on, putting them into the cache takes long enough to do it on another thread.
 const ANSWER_ASIDE_CHANGES_MIN: usize = 256;
 /// Pauses between attempts. The longest one is well below the time in which service has to be normal again.
 const RETRY_MIN: Duration = Duration::from_millis(10);
@@ -48,8 +48,6 @@ const TELEMETRY_ROWS_MAX: usize = 10_000;
 const TELEMETRY_INTERVAL: Duration = Duration::from_secs(1);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 const IDLE_INTERVAL: Duration = Duration::from_secs(30);
-/// The bytes of the queue are counted in these, because a semaphore has a limited number of permits.
-const BYTES_PER_PERMIT: usize = 1024;
 
 /// Why a write has no outcome.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,42 +81,16 @@ pub enum WriteError {
     Closed,
 }
 
-/// Where a job stands, so that a caller whose deadline has come knows what to say.
-mod stage {
-    /// Nothing was sent to the database, or what was sent is known to have been rolled back.
-    pub(super) const WAITING: u8 = 0;
-    /// An attempt is going on.
-    pub(super) const COMMITTING: u8 = 1;
-    /// An attempt ended without telling whether it was committed.
-    pub(super) const UNKNOWN: u8 = 2;
-    /// The caller has gone; it must not be attempted any more.
-    pub(super) const ABANDONED: u8 = 3;
-}
-
-struct Job {
+/// What callers send.
+#[derive(Debug)]
+struct Write {
     units: Vec<Unit>,
+    /// A change whose `op_id` was applied before is not applied again.
     recheck: bool,
-    changes: usize,
-    bytes: usize,
-    stage: Arc<AtomicU8>,
-    reply: oneshot::Sender<Result<Vec<Vec<Outcome>>, WriteError>>,
-    /// Given back when the job is answered, which is what bounds the queue.
-    _room: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
-/// What is sent again may have been committed before, so that nobody can say of it that nothing was done.
-fn waiting_stage(recheck: bool) -> u8 {
-    if recheck { stage::UNKNOWN } else { stage::WAITING }
-}
-
-impl Job {
-    /// Claims the job for an attempt; false when its caller has gone.
-    fn begin(&self) -> bool {
-        let claim =
-            |from| self.stage.compare_exchange(from, stage::COMMITTING, Ordering::AcqRel, Ordering::Acquire).is_ok();
-        !self.reply.is_closed() && (claim(stage::WAITING) || claim(stage::UNKNOWN))
-    }
-}
+type Answer = Result<Vec<Vec<Outcome>>, WriteError>;
+type Job = queue::Job<Write, Answer>;
 
 /// Counters of the writer.
 #[derive(Debug, Default)]
@@ -153,47 +125,33 @@ pub struct WriterCounts {
 /// The way to the writer task. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    jobs: mpsc::Sender<Job>,
-    changes: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    queue: Queue<Write, Answer>,
     telemetry: Arc<Mutex<Vec<ToolUsage>>>,
     status: Arc<WriterStatus>,
     closing: CancellationToken,
     done: watch::Receiver<bool>,
 }
 
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Job").field("changes", &self.changes).finish_non_exhaustive()
-    }
-}
-
 impl Writer {
     /// Starts the task. `committed` is notified after each commit.
     #[must_use]
     pub fn start(store: Store, cache: Arc<Cache>, committed: Arc<Notify>) -> Self {
-        // Every job holds a permit for each of its changes, so that the channel can never be full.
-        let (jobs, queue) = mpsc::channel(limits::QUEUE_CHANGES_MAX);
+        let (queue, jobs) = Queue::new(limits::QUEUE_CHANGES_MAX, limits::QUEUE_BYTES_MAX);
         let (done_sender, done) = watch::channel(false);
-        let writer = Self {
-            jobs,
-            changes: Arc::new(Semaphore::new(limits::QUEUE_CHANGES_MAX)),
-            bytes: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / BYTES_PER_PERMIT)),
-            telemetry: Arc::default(),
-            status: Arc::default(),
-            closing: CancellationToken::new(),
-            done,
-        };
+        let writer =
+            Self { queue, telemetry: Arc::default(), status: Arc::default(), closing: CancellationToken::new(), done };
         let task = WriterTask {
             store,
             cache,
             committed,
-            queue,
+            jobs,
             telemetry: writer.telemetry.clone(),
             status: writer.status.clone(),
             closing: writer.closing.clone(),
             give_up: None,
+            unanswered: None,
             answering: None,
+            ahead: Ahead::default(),
         };
         tokio::spawn(async move {
             task.run().await;
@@ -219,48 +177,12 @@ impl Writer {
         }
         let bytes: usize = units.iter().flat_map(|unit| &unit.changes).map(|c| c.mutation.bytes()).sum();
         let op_ids: Vec<OpId> = units.iter().flat_map(|unit| &unit.changes).map(|c| c.op_id).collect();
-        let room = self.room(changes, bytes, deadline).await?;
-        let stage = Arc::new(AtomicU8::new(waiting_stage(recheck)));
-        let (reply, answer) = oneshot::channel();
-        let job = Job { units, recheck, changes, bytes, stage: stage.clone(), reply, _room: room };
-        self.jobs.try_send(job).map_err(|_| WriteError::Closed)?;
-        match timeout_at(deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            // The task ended with the job still in it.
-            Ok(Err(_)) if stage.load(Ordering::Acquire) == stage::WAITING => Err(WriteError::Closed),
-            Ok(Err(_)) => Err(WriteError::Unknown { op_ids }),
-            Err(_) => {
-                let abandoned =
-                    stage.compare_exchange(stage::WAITING, stage::ABANDONED, Ordering::AcqRel, Ordering::Acquire);
-                Err(match abandoned {
-                    Ok(_) => WriteError::NotDone { cause: self.status.last_error.lock().clone() },
-                    Err(_) => WriteError::Unknown { op_ids },
-                })
-            }
-        }
-    }
-
-    async fn room(
-        &self,
-        changes: usize,
-        bytes: usize,
-        deadline: Instant,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), WriteError> {
-        let permits = |amount: usize| u32::try_from(amount).unwrap_or(u32::MAX);
-        // A unit that is larger than the whole queue takes all of it.
-        let changes = permits(changes.min(limits::QUEUE_CHANGES_MAX));
-        let bytes = permits(bytes.div_ceil(BYTES_PER_PERMIT).min(limits::QUEUE_BYTES_MAX / BYTES_PER_PERMIT));
-        let wait_until = deadline.min(Instant::now() + QUEUE_WAIT);
-        let room = async {
-            Ok::<_, tokio::sync::AcquireError>((
-                self.changes.clone().acquire_many_owned(changes).await?,
-                self.bytes.clone().acquire_many_owned(bytes).await?,
-            ))
-        };
-        match timeout_at(wait_until, room).await {
-            Ok(Ok(room)) => Ok(room),
-            Ok(Err(_)) => Err(WriteError::Closed),
-            Err(_) => Err(WriteError::Overloaded { retry_after: RETRY_AFTER }),
+        match self.queue.submit(Write { units, recheck }, changes, bytes, recheck, deadline).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Full) => Err(WriteError::Overloaded { retry_after: RETRY_AFTER }),
+            Err(Unanswered::NotDone) => Err(WriteError::NotDone { cause: self.status.last_error.lock().clone() }),
+            Err(Unanswered::Unknown) => Err(WriteError::Unknown { op_ids }),
+            Err(Unanswered::Closed) => Err(WriteError::Closed),
         }
     }
 
@@ -285,15 +207,14 @@ impl Writer {
             last_commit: Duration::from_micros(status.last_commit_us.load(Ordering::Relaxed)),
             last_error: status.last_error.lock().clone(),
             telemetry_lost: status.telemetry_lost.load(Ordering::Relaxed),
-            queued: limits::QUEUE_CHANGES_MAX.saturating_sub(self.changes.available_permits()),
+            queued: self.queue.queued(),
         }
     }
 
     /// Takes no more writes, commits what was accepted, and ends the task within `limit`. What could not be committed
     /// is answered as not done.
     pub async fn close(&self, limit: Duration) {
-        self.changes.close();
-        self.bytes.close();
+        self.queue.close();
         self.closing.cancel();
         let mut done = self.done.clone();
         if timeout(limit, done.wait_for(|done| *done)).await.is_err() {
@@ -306,20 +227,24 @@ struct WriterTask {
     store: Store,
     cache: Arc<Cache>,
     committed: Arc<Notify>,
-    queue: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<Job>,
     telemetry: Arc<Mutex<Vec<ToolUsage>>>,
     status: Arc<WriterStatus>,
     closing: CancellationToken,
     /// When to stop trying, once the process is closing.
     give_up: Option<Instant>,
-    /// A large batch that is committed and not yet answered.
+    /// The last batch, when it is committed and not yet answered.
+    unanswered: Option<Answering>,
+    /// A large batch that another thread is answering.
     answering: Option<JoinHandle<()>>,
+    /// What these two are about to put into the cache.
+    ahead: Ahead,
 }
 
-impl WriterTask {
-    /// After closing begins, jobs that the database does not take are given up after this long.
-    const CLOSING_LIMIT: Duration = Duration::from_millis(900);
+/// Agents as they are committed and not yet in the cache, `None` for removed ones.
+type Ahead = HashMap<AgentKey, Option<Arc<Agent>>>;
 
+impl WriterTask {
     async fn run(mut self) {
         let mut telemetry_tick = tokio::time::interval(TELEMETRY_INTERVAL);
         telemetry_tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -327,15 +252,20 @@ impl WriterTask {
         // Processes that start together do not prune together.
         let mut next_prune = Instant::now() + PRUNE_INTERVAL.mul_f64(rand::random_range(0.1..1.0));
         loop {
+            if self.jobs.is_empty() {
+                // Nothing to commit meanwhile.
+                self.answer().await;
+            }
             tokio::select! {
                 biased;
                 () = self.closing.cancelled(), if self.give_up.is_none() => {
-                    self.give_up = Some(Instant::now() + Self::CLOSING_LIMIT);
+                    self.give_up = Some(Instant::now() + CLOSING_LIMIT);
                     // What is in the channel is still received, and then None.
-                    self.queue.close();
+                    self.jobs.close();
                 }
                 // Before the queue, which may never be empty under load.
                 _ = telemetry_tick.tick() => {
+                    self.answer().await;
                     self.flush_telemetry().await;
                     if Instant::now() >= next_idle {
                         next_idle = Instant::now() + IDLE_INTERVAL;
@@ -348,33 +278,21 @@ impl WriterTask {
                         }
                     }
                 }
-                job = self.queue.recv() => match job {
+                job = self.jobs.recv() => match job {
                     Some(job) => {
-                        let batch = self.gather(job);
+                        let batch = queue::gather(&mut self.jobs, job, BATCH_CHANGES_MAX, BATCH_BYTES_MAX);
                         self.commit(batch).await;
                         if self.give_up.is_some() {
-                            self.queue.close();
+                            self.jobs.close();
                         }
                     }
                     None => break,
                 },
             }
         }
-        self.answered().await;
+        self.answer().await;
+        answered(&mut self.answering).await;
         self.flush_telemetry().await;
-    }
-
-    /// Takes what is queued behind the first job, up to the size of a batch.
-    fn gather(&mut self, first: Job) -> Vec<Job> {
-        let (mut changes, mut bytes) = (first.changes, first.bytes);
-        let mut batch = vec![first];
-        while changes < BATCH_CHANGES_MAX && bytes < BATCH_BYTES_MAX {
-            let Ok(job) = self.queue.try_recv() else { break };
-            changes += job.changes;
-            bytes += job.bytes;
-            batch.push(job);
-        }
-        batch
     }
 
     /// Tries until it is committed, refused, or nobody waits any more.
@@ -383,7 +301,7 @@ impl WriterTask {
         let mut pause = RETRY_MIN;
         loop {
             // Callers whose deadline has come have their answer already.
-            batch.retain(|job| !job.reply.is_closed());
+            batch.retain(|job| !job.is_abandoned());
             if batch.is_empty() {
                 return;
             }
@@ -392,14 +310,10 @@ impl WriterTask {
                 return;
             };
             match attempted {
-                Ok(attempt) => return self.answer(batch, attempt).await,
+                Ok(attempt) => return self.committed(batch, attempt).await,
                 Err(error) if error.is_transient() => {
                     ambiguous |= error.is_ambiguous();
-                    for job in &batch {
-                        let stage = if ambiguous { stage::UNKNOWN } else { waiting_stage(job.recheck) };
-                        let _gone =
-                            job.stage.compare_exchange(stage::COMMITTING, stage, Ordering::AcqRel, Ordering::Acquire);
-                    }
+                    batch.iter().for_each(|job| job.failed(ambiguous));
                     tracing::debug!(%error, "a write is tried again");
                     *self.status.last_error.lock() = Some(error.to_string());
                 }
@@ -407,7 +321,7 @@ impl WriterTask {
                     tracing::error!(%error, "the database refuses to write");
                     *self.status.last_error.lock() = Some(error.to_string());
                     for job in batch {
-                        let _gone = job.reply.send(Err(WriteError::Refused { cause: error.to_string() }));
+                        job.answer(Err(WriteError::Refused { cause: error.to_string() }));
                     }
                     return;
                 }
@@ -418,7 +332,7 @@ impl WriterTask {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => {}
                 () = self.closing.cancelled(), if self.give_up.is_none() => {
-                    self.give_up = Some(Instant::now() + Self::CLOSING_LIMIT);
+                    self.give_up = Some(Instant::now() + CLOSING_LIMIT);
                 }
             }
             if self.give_up.is_some_and(|end| Instant::now() >= end) {
@@ -431,74 +345,73 @@ impl WriterTask {
     /// Attempts it, and stops waiting for it when the time to close is over.
     async fn attempt_in_time(&mut self, batch: &mut Vec<Job>, ambiguous: bool) -> Option<Result<Attempt, StoreError>> {
         let (closing, mut give_up) = (self.closing.clone(), self.give_up);
-        let result = {
-            let mut attempt = std::pin::pin!(self.attempt(batch, ambiguous));
-            loop {
-                let end = give_up;
-                tokio::select! {
-                    result = &mut attempt => break Some(result),
-                    () = closing.cancelled(), if end.is_none() => {
-                        give_up = Some(Instant::now() + Self::CLOSING_LIMIT);
-                    }
-                    () = async { tokio::time::sleep_until(end.unwrap_or_else(Instant::now)).await }, if end.is_some() => {
-                        break None;
-                    }
-                }
-            }
-        };
+        let result = queue::attempt_in_time(&closing, &mut give_up, self.attempt(batch, ambiguous)).await;
         self.give_up = give_up;
         result
     }
 
-    async fn attempt(&self, batch: &mut Vec<Job>, ambiguous: bool) -> Result<Attempt, StoreError> {
-        // Ordering: first a connection, then the claim. While there is no connection nothing can have been committed,
-        // and a caller whose deadline comes is told so.
-        self.store.ready().await?;
-        batch.retain(Job::begin);
-        let units: Arc<[Unit]> = batch.iter().flat_map(|job| job.units.iter().cloned()).collect();
-        let recheck = ambiguous || batch.iter().any(|job| job.recheck);
-        let changes: usize = units.iter().map(|unit| unit.changes.len()).sum();
-        // Of what is sent again an earlier document may have been committed, whose words are others.
-        let reading = (changes >= READ_AHEAD_CHANGES_MIN && !recheck).then(|| {
-            let units = units.clone();
-            tokio::task::spawn_blocking(move || words_of(&units))
-        });
-        let start = StdInstant::now();
-        let cache = &self.cache;
-        let outcomes = self
-            .store
-            .commit(units, recheck, &|key| cache.read().get(&key.namespace, key.id.as_str()).cloned())
-            .await?;
-        let elapsed = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.status.last_commit_us.store(elapsed, Ordering::Relaxed);
-        // Without them the words are read when they are needed.
-        let words = match reading {
-            Some(reading) => reading.await.unwrap_or_default(),
-            None => Vec::new(),
+    async fn attempt(&mut self, batch: &mut Vec<Job>, ambiguous: bool) -> Result<Attempt, StoreError> {
+        if self.unanswered.is_none() && self.answering.as_ref().is_none_or(JoinHandle::is_finished) {
+            // The cache has it all, and may have heard of newer states since.
+            self.ahead.clear();
+        }
+        let Self { store, cache, status, unanswered, answering, ahead, .. } = self;
+        let committing = async {
+            // Ordering: first a connection, then the claim. While there is no connection nothing can have been
+            // committed, and a caller whose deadline comes is told so.
+            store.ready().await?;
+            batch.retain(Job::begin);
+            let units: Arc<[Unit]> = batch.iter().flat_map(|job| job.work.units.iter().cloned()).collect();
+            let recheck = ambiguous || batch.iter().any(|job| job.work.recheck);
+            // SQLite does not ask.
+            let known_agents = OnceLock::new();
+            let base = |key: &AgentKey| known_agents.get_or_init(|| known(&units, cache, ahead)).get(key).cloned();
+            let start = StdInstant::now();
+            let (outcomes, words) = tokio::join!(
+                store.commit(units.clone(), recheck, &base),
+                // Of what is sent again an earlier document may have been committed, whose words are others.
+                async { if recheck { Vec::new() } else { read_ahead(&units).await } },
+            );
+            let elapsed = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+            status.last_commit_us.store(elapsed, Ordering::Relaxed);
+            Ok(Attempt { outcomes: outcomes?, words })
         };
-        Ok(Attempt { outcomes, words })
+        let meanwhile = async {
+            // Lets the statement go out first.
+            tokio::task::yield_now().await;
+            if unanswered.is_some() {
+                // Ordering: one after the other, so that the cache takes commits in their order.
+                answered(answering).await;
+                if let Some(answering) = unanswered.take() {
+                    answering.answer();
+                }
+            }
+        };
+        tokio::join!(committing, meanwhile).0
     }
 
-    /// Puts the result into the cache and answers, for a large batch on another thread while the next one is committed.
-    async fn answer(&mut self, batch: Vec<Job>, attempt: Attempt) {
-        // Ordering: one at a time, so that the cache takes commits in their order.
-        self.answered().await;
-        let answering =
-            Answering { cache: self.cache.clone(), committed: self.committed.clone(), status: self.status.clone() };
-        let changes: usize = batch.iter().map(|job| job.changes).sum();
-        if changes < ANSWER_ASIDE_CHANGES_MIN {
-            answering.answer(batch, attempt);
+    /// Notes a batch that is committed. A large one is answered on another thread, any other one while the next one is
+    /// committed, or at once when there is none.
+    async fn committed(&mut self, batch: Vec<Job>, attempt: Attempt) {
+        // Ordering: one after the other, so that the cache takes commits in their order.
+        self.answer().await;
+        answered(&mut self.answering).await;
+        let (cache, committed) = (self.cache.clone(), self.committed.clone());
+        let answering = Answering { cache, committed, status: self.status.clone(), batch, attempt };
+        self.ahead = answering.ahead();
+        if answering.changes() < ANSWER_ASIDE_CHANGES_MIN {
+            self.unanswered = Some(answering);
         } else {
-            self.answering = Some(tokio::task::spawn_blocking(move || answering.answer(batch, attempt)));
+            self.answering = Some(tokio::task::spawn_blocking(move || answering.answer()));
         }
     }
 
-    /// Waits until the last batch is answered.
-    async fn answered(&mut self) {
-        if let Some(answering) = self.answering.take()
-            && let Err(error) = answering.await
-        {
-            tracing::error!(%error, "a committed batch was not answered");
+    /// Answers the last batch, unless another thread does it.
+    async fn answer(&mut self) {
+        if let Some(answering) = self.unanswered.take() {
+            answered(&mut self.answering).await;
+            answering.answer();
+            self.ahead.clear();
         }
     }
 
@@ -518,22 +431,83 @@ impl WriterTask {
     }
 }
 
-/// What it takes to answer.
+/// Waits until another thread has answered its batch.
+async fn answered(answering: &mut Option<JoinHandle<()>>) {
+    if let Some(task) = answering {
+        let result = task.await;
+        *answering = None;
+        if let Err(error) = result {
+            tracing::error!(%error, "a committed batch was not answered");
+        }
+    }
+}
+
+/// What is committed of the agents of these units, as far as this process knows.
+fn known(units: &[Unit], cache: &Cache, ahead: &Ahead) -> HashMap<AgentKey, Arc<Agent>> {
+    // Under one lock: readers may come in between the parts of a batch that is put into the cache, and each lock would
+    // wait for the next part.
+    let cache = cache.read();
+    let keys = units.iter().flat_map(|unit| &unit.changes).map(|change| change.mutation.key());
+    keys.filter_map(|key| {
+        let agent = match ahead.get(&key) {
+            Some(committed) => committed.clone(),
+            None => cache.get(&key.namespace, key.id.as_str()).cloned(),
+        };
+        Some((key, agent?))
+    })
+    .collect()
+}
+
+/// Reads the words of the documents while the database commits them, for many of them on another thread.
+async fn read_ahead(units: &Arc<[Unit]>) -> Vec<Option<Words>> {
+    // Lets the statement go out first.
+    tokio::task::yield_now().await;
+    let changes = || units.iter().flat_map(|unit| &unit.changes);
+    let bytes: usize = changes().map(|change| change.mutation.bytes()).sum();
+    if changes().count() < READ_ASIDE_CHANGES_MIN && bytes < READ_ASIDE_BYTES_MIN {
+        return words_of(units);
+    }
+    let units = units.clone();
+    // Without them the words are read when they are needed.
+    tokio::task::spawn_blocking(move || words_of(&units)).await.unwrap_or_default()
+}
+
+/// A committed batch, and what it takes to answer it.
 struct Answering {
     cache: Arc<Cache>,
     committed: Arc<Notify>,
     status: Arc<WriterStatus>,
+    batch: Vec<Job>,
+    attempt: Attempt,
 }
 
 impl Answering {
+    fn changes(&self) -> usize {
+        self.batch.iter().map(|job| job.items).sum()
+    }
+
+    /// Every change with what came of it.
+    fn outcomes(&self) -> impl Iterator<Item = (&Change, &Outcome)> {
+        let units = self.batch.iter().flat_map(|job| &job.work.units);
+        units.zip(&self.attempt.outcomes).flat_map(|(unit, outcomes)| unit.changes.iter().zip(outcomes))
+    }
+
+    /// What the cache is going to hold of these agents.
+    fn ahead(&self) -> Ahead {
+        let states = self.outcomes().filter_map(|(change, outcome)| committed_state(&change.mutation, outcome));
+        states
+            .map(|state| match state {
+                Committed::Agent(agent) => (agent.key(), Some(agent)),
+                Committed::Removed(key, _) => (key, None),
+            })
+            .collect()
+    }
+
     /// Ordering: cache first, then the answer. A caller that has its answer reads its own write.
-    fn answer(&self, batch: Vec<Job>, Attempt { outcomes, words }: Attempt) {
-        let words = words.into_iter().chain(std::iter::repeat_with(|| None));
-        let states: Vec<(Committed, Option<Words>)> = batch
-            .iter()
-            .flat_map(|job| &job.units)
-            .zip(&outcomes)
-            .flat_map(|(unit, outcomes)| unit.changes.iter().zip(outcomes))
+    fn answer(mut self) {
+        let words = std::mem::take(&mut self.attempt.words).into_iter().chain(std::iter::repeat_with(|| None));
+        let states: Vec<(Committed, Option<Words>)> = self
+            .outcomes()
             .zip(words)
             .filter_map(|((change, outcome), words)| Some((committed_state(&change.mutation, outcome)?, words)))
             .collect();
@@ -546,14 +520,13 @@ impl Answering {
             (state, _) => Prepared::new(state),
         });
         feed::apply(&self.cache, prepared);
+        let mut outcomes = self.attempt.outcomes.into_iter();
+        for job in self.batch {
+            let own: Vec<Vec<Outcome>> = outcomes.by_ref().take(job.work.units.len()).collect();
+            job.answer(Ok(own));
+        }
         if wrote {
             self.committed.notify_one();
-        }
-        let mut outcomes = outcomes.into_iter();
-        for job in batch {
-            let own: Vec<Vec<Outcome>> = outcomes.by_ref().take(job.units.len()).collect();
-            // A caller that went away finds the outcome in the registry.
-            let _gone = job.reply.send(Ok(own));
         }
     }
 }

@@ -80,7 +80,8 @@ impl Running {
         let shutdown = CancellationToken::new();
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
         let mut loaded = status.loaded();
-        tokio::spawn(feed::run(store, cache.clone(), status.clone(), committed, shutdown.clone()));
+        let workflows = Arc::default();
+        tokio::spawn(feed::run(store, cache.clone(), workflows, status.clone(), committed, shutdown.clone()));
         loaded.wait_for(|state| *state == LoadState::Loaded).await.unwrap();
         Self { cache, status, writer, shutdown }
     }

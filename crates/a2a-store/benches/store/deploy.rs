@@ -23,6 +23,8 @@ const BATCH: usize = 1_000;
 /// Batches that one client has on their way at once.
 const AT_ONCE: usize = 4;
 const CALLERS: usize = 64;
+/// The other floor of Postgres.
+const LOGGED: &str = "against upserts with change log and op ids";
 /// Deploys of one caller in one round.
 const CALLS: usize = 8;
 
@@ -46,11 +48,21 @@ impl Floor {
         let start = Instant::now();
         for part in rows.chunks(at_once) {
             match self {
-                Self::Postgres(floor) => floor.upsert_many(part).await,
+                Self::Postgres(floor) => floor.upsert_many(part, false).await,
                 Self::Sqlite(conn) => sqlite_upsert(conn, part),
             }
         }
         start.elapsed()
+    }
+
+    /// The same rows with what the promises of the store cost.
+    async fn many_logged(&mut self, rows: &[RawRow], at_once: usize) -> Option<Duration> {
+        let Self::Postgres(floor) = self else { return None };
+        let start = Instant::now();
+        for part in rows.chunks(at_once) {
+            floor.upsert_many(part, true).await;
+        }
+        Some(start.elapsed())
     }
 }
 
@@ -88,7 +100,7 @@ async fn all(table: &mut Table, mut floor: Floor, databases: (Database, Database
 
 /// All agents in batches of a thousand, a few of them on their way at once, through the writer and through the Hub.
 async fn batches(table: &mut Table, name: &str, floor: &mut Floor, running: &Running, hub: &Hub, agents: usize) {
-    let (mut floors, mut writers, mut hubs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut floors, mut writers, mut hubs, mut logged) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let actor = Actor::new("bench");
     for first in (0..agents).step_by(BATCH * AT_ONCE) {
         let batches = || {
@@ -103,6 +115,9 @@ async fn batches(table: &mut Table, name: &str, floor: &mut Floor, running: &Run
         let own: Vec<Vec<AgentSpec>> = batches().map(Iterator::collect).collect();
 
         floors.push(floor.many(&rows, BATCH).await);
+        // New rows, as those of the others are.
+        let others: Vec<RawRow> = batches().flatten().map(RawRow::of_other).collect();
+        logged.extend(floor.many_logged(&others, BATCH).await);
 
         let start = Instant::now();
         join_all(own.into_iter().map(|specs| async {
@@ -123,6 +138,10 @@ async fn batches(table: &mut Table, name: &str, floor: &mut Floor, running: &Run
     let rate = |times: &[Duration]| Figure::Rate((BATCH * AT_ONCE) as f64 / median(times).as_secs_f64());
     let what = format!("{name}: batch deploy");
     table.row(&what, Some(rate(&floors)), rate(&writers), Aim::RatioLeast(THROUGHPUT_LEAST));
+    if !logged.is_empty() {
+        let what = format!("{what}, {LOGGED}");
+        table.row(what, Some(rate(&logged)), rate(&writers), Aim::None);
+    }
     table.row(format!("{what} through the Hub, validation included"), Some(rate(&floors)), rate(&hubs), Aim::None);
 }
 
@@ -139,11 +158,14 @@ async fn sequential(
     aim: Aim,
 ) {
     const BLOCK: usize = 25;
-    let (mut floors, mut ours) = (Vec::new(), Vec::new());
+    let (mut floors, mut ours, mut logged) = (Vec::new(), Vec::new(), Vec::new());
     for block in 0..blocks {
         let numbers = first + block * BLOCK..first + (block + 1) * BLOCK;
         for number in numbers.clone() {
             floors.push(floor.one(&RawRow::of(roster::spec(number, edition))).await);
+        }
+        for number in numbers.clone() {
+            logged.extend(floor.many_logged(&[RawRow::of_other(roster::spec(number, edition))], 1).await);
         }
         for number in numbers {
             let spec = roster::spec(number, edition);
@@ -153,6 +175,10 @@ async fn sequential(
         }
     }
     table.row(what, Some(Figure::Time(median(&floors))), Figure::Time(median(&ours)), aim);
+    if !logged.is_empty() {
+        let what = format!("{what}, {LOGGED}");
+        table.row(what, Some(Figure::Time(median(&logged))), Figure::Time(median(&ours)), Aim::None);
+    }
 }
 
 /// Many callers at once, each waiting for its answer before its next deploy.
@@ -164,11 +190,13 @@ async fn callers(
     first: usize,
     rounds: usize,
 ) {
-    let (mut floors, mut ours) = (Vec::new(), Vec::new());
+    let (mut floors, mut ours, mut logged) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
         let from = first + round * CALLERS * CALLS;
         let rows: Vec<RawRow> = (from..from + CALLERS * CALLS).map(|n| RawRow::of(roster::spec(n, 0))).collect();
         floors.push(floor.many(&rows, CALLERS).await);
+        let others = (from..from + CALLERS * CALLS).map(|n| RawRow::of_other(roster::spec(n, 0)));
+        logged.extend(floor.many_logged(&others.collect::<Vec<_>>(), CALLERS).await);
 
         let specs: Vec<Vec<_>> =
             (0..CALLERS).map(|c| (0..CALLS).map(|i| roster::spec(from + c * CALLS + i, 0)).collect()).collect();
@@ -192,5 +220,8 @@ async fn callers(
     let rate = |times: &[Duration]| Figure::Rate((CALLERS * CALLS) as f64 / median(times).as_secs_f64());
     let aim = if name == "Postgres" { Aim::RatioLeast(THROUGHPUT_LEAST) } else { Aim::None };
     let what = format!("{name}: {CALLERS} callers at once, against statements of {CALLERS} rows");
-    table.row(what, Some(rate(&floors)), rate(&ours), aim);
+    table.row(&what, Some(rate(&floors)), rate(&ours), aim);
+    if !logged.is_empty() {
+        table.row(format!("{what}, with change log and op ids"), Some(rate(&logged)), rate(&ours), Aim::None);
+    }
 }

@@ -1,6 +1,9 @@
-//! The least that a database has to do to hold the same rows: one upsert into `agents`, and nothing else.
+//! The least that a database has to do to hold the same rows: one upsert into `agents`, and nothing else. On Postgres
+//! also the least that the promises of the store cost: a row of the change log, by which other processes see a write, and
+//! one of the applied operations, by which a retry is not applied twice, in the same transaction.
 
 use a2a_core::agent::{AgentSpec, content_hash};
+use a2a_core::ids::{AgentId, OpId};
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::Text;
 use diesel::{Connection as _, RunQueryDsl as _, SqliteConnection};
@@ -25,6 +28,12 @@ impl RawRow {
             spec,
         }
     }
+
+    /// The row of an agent like this one, with another id.
+    pub(crate) fn of_other(spec: AgentSpec) -> Self {
+        let id = AgentId::from_stored(format!("{}-other", spec.id));
+        Self::of(AgentSpec { id, ..spec })
+    }
 }
 
 const COLUMNS: &str = "namespace, id, revision, content_hash, name, version, description, instructions, category, \
@@ -42,6 +51,7 @@ pub(crate) struct PostgresFloor {
     client: Client,
     one: Statement,
     many: Statement,
+    logged: Statement,
 }
 
 impl PostgresFloor {
@@ -53,19 +63,27 @@ impl PostgresFloor {
             ))
             .await
             .unwrap();
-        let many = client
-            .prepare(&format!(
-                "INSERT INTO agents ({COLUMNS}) SELECT namespace, id, 1, content_hash, name, version, description, \
+        let many = format!(
+            "INSERT INTO agents ({COLUMNS}) SELECT namespace, id, 1, content_hash, name, version, description, \
                  instructions, category, enabled, executor_kind, executor_settings::json, config::json, tags::json, \
                  capabilities::json, now(), now(), now(), 'bench' \
                  FROM UNNEST($1::text[], $2::text[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::text[], \
                  $8::text[], $9::bool[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]) \
                  AS i(namespace, id, content_hash, name, version, description, instructions, category, enabled, \
                  executor_kind, executor_settings, config, tags, capabilities) {UPSERT}"
+        );
+        let logged = client
+            .prepare(&format!(
+                "WITH written AS ({many}), logged AS (INSERT INTO change_log (entity, namespace, id, revision, op) \
+                 SELECT 'agent', namespace, id, 1, 'put' FROM UNNEST($1, $2) AS i(namespace, id)), \
+                 noted AS (INSERT INTO applied_ops (op_id, entity, namespace, id, revision, op) \
+                 SELECT op_id, 'agent', namespace, id, 1, 'put' \
+                 FROM UNNEST($1, $2, $15::text[]::uuid[]) AS i(namespace, id, op_id)) SELECT 1"
             ))
             .await
             .unwrap();
-        Self { client, one, many }
+        let many = client.prepare(&many).await.unwrap();
+        Self { client, one, many, logged }
     }
 
     pub(crate) async fn upsert_one(&self, row: &RawRow) {
@@ -90,11 +108,13 @@ impl PostgresFloor {
         assert_eq!(self.client.execute(&self.one, &binds).await.unwrap(), 1);
     }
 
-    pub(crate) async fn upsert_many(&self, rows: &[RawRow]) {
+    /// With their change log and applied operations when they are `logged`.
+    pub(crate) async fn upsert_many(&self, rows: &[RawRow], logged: bool) {
         fn column<'r, T: 'r>(rows: &'r [RawRow], pick: impl Fn(&'r RawRow) -> T) -> Vec<T> {
             rows.iter().map(pick).collect()
         }
-        let binds: [&(dyn ToSql + Sync); 14] = [
+        let op_ids: Vec<String> = rows.iter().map(|_| OpId::new().to_string()).collect();
+        let binds: [&(dyn ToSql + Sync); 15] = [
             &column(rows, |row| row.spec.namespace.as_str()),
             &column(rows, |row| row.spec.id.as_str()),
             &column(rows, |row| row.content_hash.as_slice()),
@@ -109,8 +129,13 @@ impl PostgresFloor {
             &column(rows, |row| row.spec.config.as_str()),
             &column(rows, |row| row.tags.as_str()),
             &column(rows, |row| row.capabilities.as_str()),
+            &op_ids,
         ];
-        assert_eq!(self.client.execute(&self.many, &binds).await.unwrap(), rows.len() as u64);
+        if logged {
+            assert_eq!(self.client.execute(&self.logged, &binds).await.unwrap(), 1);
+        } else {
+            assert_eq!(self.client.execute(&self.many, &binds[..14]).await.unwrap(), rows.len() as u64);
+        }
     }
 }
 

@@ -4,12 +4,12 @@
 //! row has, one statement writes those rows that really have it, in a transaction of its own: one round trip. What it
 //! leaves untouched goes the full way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use a2a_core::agent::Agent;
-use a2a_core::change::{Change, Current, Decision, Mutation, Outcome};
+use a2a_core::change::{AgentPut, Change, Current, Decision, Mutation, Outcome};
 use a2a_core::ids::{AgentKey, OpId};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 use futures_util::FutureExt as _;
@@ -57,13 +57,41 @@ async fn full_way(
     units: &[Unit],
     recheck: bool,
 ) -> Result<Vec<Vec<Outcome>>, StoreError> {
-    match conn.transaction(async |conn| apply_in_txn(conn, units, recheck).await).await {
+    let whole = async |conn: &mut AsyncPgConnection| {
+        hold_creates_in_txn(conn, units).await?;
+        apply_in_txn(conn, units, recheck).await
+    };
+    match conn.transaction(whole).await {
         Err(error) if !error.is_transient() => {
             tracing::warn!(%error, units = units.len(), "a batch was rejected; isolating the cause");
-            conn.transaction(async |conn| isolate_in_txn(conn, units, recheck).await).await
+            let isolated = async |conn: &mut AsyncPgConnection| {
+                hold_creates_in_txn(conn, units).await?;
+                isolate_in_txn(conn, units, recheck).await
+            };
+            conn.transaction(isolated).await
         }
         result => result,
     }
+}
+
+/// Before a purge: waits for every statement that creates agents, and lets none begin until the transaction ends.
+///
+/// Such a statement reads the tombstones as they were when it began. An agent that is created and purged after that
+/// would leave no trace that the statement sees, and its revisions would begin anew. The statement locks `tombstones`
+/// for its deletes before it looks at anything, so that it sees what was purged before, and a purge comes after it.
+fn hold_creates_in_txn<'c>(
+    conn: &'c mut AsyncPgConnection,
+    units: &'c [Unit],
+) -> BoxFuture<'c, Result<(), StoreError>> {
+    async move {
+        let purges = |change: &Change| matches!(change.mutation, Mutation::AgentPurge(_));
+        if units.iter().flat_map(|unit| &unit.changes).any(purges) {
+            // Ordering: before any row is locked, because creates wait for rows and hold this lock.
+            PgStatement::<()>::new("LOCK TABLE tombstones IN SHARE ROW EXCLUSIVE MODE").run(conn).await?;
+        }
+        Ok(())
+    }
+    .boxed()
 }
 
 /// Applies the units part by part, each in a savepoint, until the parts that the database rejects are single units.
@@ -123,72 +151,76 @@ async fn round_in_txn(
     // did is visible here, and not yet in the statement that waited.
     let applied = if recheck { applied_in_txn(conn, &round.op_ids()).await? } else { HashMap::new() };
     round.decide(&current, &applied);
-    let mut written = put(conn, &round.puts(&current)).await?;
+    let mut written = put_in_txn(conn, &round.puts(&current)).await?;
     remove_in_txn(conn, &round.removals(Decision::Remove), &mut written).await?;
     purge_in_txn(conn, &round.removals(Decision::Purge), &mut written).await?;
     round.outcomes(&written).ok_or(StoreError::Raced)
 }
 
-/// Writes in one statement what the cache knows the row of. Fills the outcomes of those units.
+/// Writes what the cache knows the row of, each kind of write in one statement that is a transaction of its own. Fills
+/// the outcomes of those units.
 async fn short_cut(
     conn: &mut AsyncPgConnection,
     units: &[Unit],
     base: Base<'_>,
     outcomes: &mut [Vec<Outcome>],
 ) -> Result<(), StoreError> {
-    let mut seen = HashSet::new();
-    let mut repeated = HashSet::new();
-    for key in units.iter().flat_map(|unit| &unit.changes).map(|change| change.mutation.key()) {
-        if !seen.insert(key.clone()) {
-            repeated.insert(key);
-        }
-    }
-    let guess = |unit: &Unit| -> Option<Option<Arc<Agent>>> {
-        let [Change { mutation: Mutation::AgentPut(put), expected_revision, .. }] = unit.changes.as_slice() else {
-            return None;
-        };
-        let key = put.spec.key();
-        if repeated.contains(&key) {
-            // The order of changes of one key is kept by the rounds of the full way.
-            return None;
-        }
-        let cached = base(&key);
+    let (mut creates, mut replaces) = (Vec::new(), Vec::new());
+    for (index, change, put) in lone_puts(units) {
+        let cached = base(&put.spec.key());
         let revision = cached.as_ref().map_or(0, |agent| agent.revision);
         let same = cached.as_ref().is_some_and(|agent| agent.spec == *put.spec);
         // What would not be written is answered by the database, not by the cache.
-        (!same && expected_revision.is_none_or(|expected| expected == revision)).then_some(cached)
-    };
-    let mut guessed: Vec<(usize, PutRow<'_>)> = Vec::new();
-    for (index, unit) in units.iter().enumerate() {
-        if let Some(cached) = guess(unit)
-            && let [change] = unit.changes.as_slice()
-            && let Mutation::AgentPut(put) = &change.mutation
-        {
-            let revision = cached.map(|agent| agent.revision);
-            guessed.push((index, PutRow { change, put, base: revision, replaced: revision }));
+        if same || change.expected_revision.is_some_and(|expected| expected != revision) {
+            continue;
         }
+        let base = cached.map(|agent| agent.revision);
+        let row = PutRow { change, put, base, replaced: base };
+        if base.is_none() { creates.push((index, row)) } else { replaces.push((index, row)) }
     }
-    guessed.sort_unstable_by(|(_, a), (_, b)| {
-        (&a.put.spec.namespace, &a.put.spec.id).cmp(&(&b.put.spec.namespace, &b.put.spec.id))
-    });
-    let puts: Vec<PutRow<'_>> = guessed.iter().map(|(_, row)| *row).collect();
-    let written = match put(conn, &puts).await {
-        Ok(written) => written,
-        Err(error) if error.is_transient() => return Err(error),
-        Err(error) => {
-            tracing::debug!(%error, "the short cut was rejected; going the full way");
-            return Ok(());
-        }
-    };
-    for (index, row) in guessed {
-        if let Some(done) = written.get(&row.put.spec.key())
-            && let Some(slot) = outcomes.get_mut(index)
-        {
-            let agent = Arc::new(written_agent(row.put, row.change, done));
-            *slot = vec![Outcome::Put { agent, replaced_revision: row.replaced }];
+    let mut committed = false;
+    for (kind, rows) in [(PutKind::Replace, replaces), (PutKind::Create, creates)] {
+        let puts: Vec<PutRow<'_>> = rows.iter().map(|(_, row)| *row).collect();
+        let written = match put(conn, kind, &puts).await {
+            Ok(written) => written,
+            Err(error) if error.is_transient() && committed => return Err(StoreError::Partial(Box::new(error))),
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "the short cut was rejected; going the full way");
+                continue;
+            }
+        };
+        for ((index, row), done) in rows.into_iter().zip(written) {
+            if let Some(done) = done
+                && let Some(slot) = outcomes.get_mut(index)
+            {
+                committed = true;
+                let agent = Arc::new(written_agent(row.put, row.change, &done));
+                *slot = vec![Outcome::Put { agent, replaced_revision: row.replaced }];
+            }
         }
     }
     Ok(())
+}
+
+/// The documents that are the only change of their unit and of their agent, sorted by key. The order of changes of one
+/// agent is kept by the rounds of the full way.
+fn lone_puts(units: &[Unit]) -> impl Iterator<Item = (usize, &Change, &AgentPut)> {
+    let changes = units.iter().enumerate().flat_map(|(index, unit)| {
+        let lone = unit.changes.len() == 1;
+        unit.changes.iter().map(move |change| (change.mutation.key_parts(), index, change, lone))
+    });
+    let mut by_key: Vec<_> = changes.collect();
+    by_key.sort_unstable_by_key(|(key, index, ..)| (*key, *index));
+    let mut lone_puts = Vec::with_capacity(by_key.len());
+    for same in by_key.chunk_by(|(a, ..), (b, ..)| a == b) {
+        if let [(_, index, change, true)] = same
+            && let Mutation::AgentPut(put) = &change.mutation
+        {
+            lone_puts.push((*index, *change, &**put));
+        }
+    }
+    lone_puts.into_iter()
 }
 
 async fn lock_in_txn(conn: &mut AsyncPgConnection, keys: &[AgentKey]) -> Result<ByKey<Current>, StoreError> {
@@ -230,11 +262,43 @@ async fn applied_in_txn(conn: &mut AsyncPgConnection, ops: &[OpId]) -> Result<Ha
     Ok(applied)
 }
 
-/// Writes documents with their history, change log and applied operations, in one statement. A row whose revision is
-/// not its `base` is left as it is and not returned.
-async fn put(conn: &mut AsyncPgConnection, puts: &[PutRow<'_>]) -> Result<ByKey<Written>, StoreError> {
+/// Writes the documents of a round, whose rows are locked.
+async fn put_in_txn(conn: &mut AsyncPgConnection, puts: &[PutRow<'_>]) -> Result<ByKey<Written>, StoreError> {
+    let (creates, replaces): (Vec<PutRow<'_>>, Vec<PutRow<'_>>) = puts.iter().partition(|row| row.base.is_none());
+    let mut written = ByKey::with_capacity(puts.len());
+    for (kind, rows) in [(PutKind::Replace, replaces), (PutKind::Create, creates)] {
+        let done = put(conn, kind, &rows)
+            .await
+            .map_err(|error| if is_create_race(&error) { StoreError::Raced } else { error })?;
+        written.extend(rows.iter().zip(done).filter_map(|(row, done)| Some((row.put.spec.key(), done?))));
+    }
+    Ok(written)
+}
+
+/// Whether another process has made the same agent after this statement began.
+fn is_create_race(error: &StoreError) -> bool {
+    let StoreError::Database(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, info)) = error else {
+        return false;
+    };
+    info.constraint_name() == Some("agents_pkey")
+}
+
+/// What a statement does with the documents that it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PutKind {
+    Create,
+    Replace,
+}
+
+/// Writes documents, sorted by key, with their history, change log and applied operations in one statement. Returns
+/// what became of each, and `None` for one that was left as it is because its row is not the one of its `base`.
+async fn put(
+    conn: &mut AsyncPgConnection,
+    kind: PutKind,
+    puts: &[PutRow<'_>],
+) -> Result<Vec<Option<Written>>, StoreError> {
     if puts.is_empty() {
-        return Ok(ByKey::new());
+        return Ok(Vec::new());
     }
     let json: Vec<AgentJson> = puts.iter().map(|row| AgentJson::of(&row.put.spec)).collect::<Result<_, _>>()?;
     macro_rules! column {
@@ -242,94 +306,131 @@ async fn put(conn: &mut AsyncPgConnection, puts: &[PutRow<'_>]) -> Result<ByKey<
             puts.iter().map(|$row| $value).collect::<Vec<_>>()
         };
     }
-    let found: Vec<(String, String, i64, StoredTime, StoredTime, StoredTime)> =
-        PgStatement::<(Text, Text, BigInt, Timestamptz, Timestamptz, Timestamptz)>::new(PUT)
-            .bind::<Array<Text>, _>(column!(row => row.put.spec.namespace.as_str()))
-            .bind::<Array<Text>, _>(column!(row => row.put.spec.id.as_str()))
-            .bind::<Array<Nullable<BigInt>>, _>(column!(row => row.base))
+    type Row = (i64, i64, StoredTime, StoredTime, StoredTime);
+    let mut statement = PgStatement::<(BigInt, BigInt, Timestamptz, Timestamptz, Timestamptz)>::new(match kind {
+        PutKind::Create => CREATE,
+        PutKind::Replace => REPLACE,
+    })
+    .bind::<Array<Text>, _>(column!(row => row.put.spec.namespace.as_str()))
+    .bind::<Array<Text>, _>(column!(row => row.put.spec.id.as_str()))
+    .bind::<Array<SqlUuid>, _>(column!(row => row.change.op_id.0))
+    .bind::<Array<Text>, _>(column!(row => row.change.actor.as_str()))
+    .bind::<Array<Binary>, _>(column!(row => row.put.content_hash.as_slice()))
+    .bind::<Array<Text>, _>(column!(row => &*row.put.spec.name))
+    .bind::<Array<Text>, _>(column!(row => &*row.put.spec.version))
+    .bind::<Array<Text>, _>(column!(row => &*row.put.spec.description))
+    .bind::<Array<Text>, _>(column!(row => &*row.put.spec.instructions))
+    .bind::<Array<Text>, _>(column!(row => &*row.put.spec.category))
+    .bind::<Array<Bool>, _>(column!(row => row.put.spec.enabled))
+    .bind::<Array<Text>, _>(column!(row => row.put.spec.executor.kind.as_str()))
+    .bind::<Array<Text>, _>(column!(row => row.put.spec.executor.settings.as_str()))
+    .bind::<Array<Text>, _>(column!(row => row.put.spec.config.as_str()))
+    .bind::<Array<Text>, _>(json.iter().map(|j| j.tags.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(json.iter().map(|j| j.capabilities.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Nullable<Text>>, _>(json.iter().map(|j| j.deprecated.as_deref()).collect::<Vec<_>>());
+    if kind == PutKind::Replace {
+        statement = statement
+            .bind::<Array<BigInt>, _>(column!(row => row.base.unwrap_or(0)))
             .bind::<Array<Nullable<BigInt>>, _>(column!(row => row.replaced))
-            .bind::<Array<SqlUuid>, _>(column!(row => row.change.op_id.0))
-            .bind::<Array<Bool>, _>(column!(row => row.put.deploy))
-            .bind::<Array<Text>, _>(column!(row => row.change.actor.as_str()))
-            .bind::<Array<Binary>, _>(column!(row => row.put.content_hash.as_slice()))
-            .bind::<Array<Text>, _>(column!(row => &*row.put.spec.name))
-            .bind::<Array<Text>, _>(column!(row => &*row.put.spec.version))
-            .bind::<Array<Text>, _>(column!(row => &*row.put.spec.description))
-            .bind::<Array<Text>, _>(column!(row => &*row.put.spec.instructions))
-            .bind::<Array<Text>, _>(column!(row => &*row.put.spec.category))
-            .bind::<Array<Bool>, _>(column!(row => row.put.spec.enabled))
-            .bind::<Array<Text>, _>(column!(row => row.put.spec.executor.kind.as_str()))
-            .bind::<Array<Text>, _>(column!(row => row.put.spec.executor.settings.as_str()))
-            .bind::<Array<Text>, _>(column!(row => row.put.spec.config.as_str()))
-            .bind::<Array<Text>, _>(json.iter().map(|j| j.tags.as_str()).collect::<Vec<_>>())
-            .bind::<Array<Text>, _>(json.iter().map(|j| j.capabilities.as_str()).collect::<Vec<_>>())
-            .bind::<Array<Nullable<Text>>, _>(json.iter().map(|j| j.deprecated.as_deref()).collect::<Vec<_>>())
-            .rows(conn)
-            .await?;
-    Ok(found
-        .into_iter()
-        .map(|(namespace, id, revision, created_at, updated_at, deployed_at)| {
-            let row =
-                Written { revision, created_at: created_at.0, updated_at: updated_at.0, deployed_at: deployed_at.0 };
-            (stored_key(namespace, id), row)
-        })
-        .collect())
+            .bind::<Array<Bool>, _>(column!(row => row.put.deploy));
+    }
+    let found: Vec<Row> = statement.rows(conn).await?;
+    let mut written = vec![None; puts.len()];
+    for (place, revision, created_at, updated_at, deployed_at) in found {
+        if let Some(slot) = usize::try_from(place - 1).ok().and_then(|place| written.get_mut(place)) {
+            *slot = Some(Written {
+                revision,
+                created_at: created_at.0,
+                updated_at: updated_at.0,
+                deployed_at: deployed_at.0,
+            });
+        }
+    }
+    Ok(written)
 }
 
-/// Rows are locked in the order of their keys before anything is written, as the full way does, so that two batches
-/// never wait for each other. What counts the locked rows does nothing but come after them.
+/// Makes agents that have no row. One that has a row by now, which the statement can see, is left out; one that gets a
+/// row meanwhile makes the statement fail.
 ///
-/// A row that the statement can see is not created, because a purge may commit while the insert waits for it, and the
-/// statement does not see the tombstone of that purge.
-const PUT: &str = "\
-WITH input AS (
-    SELECT * FROM UNNEST(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS i(
-        namespace, id, base, replaced, op_id, deploy, updated_by, content_hash, name, version, description,
-        instructions, category, enabled, executor_kind, executor_settings, config, tags, capabilities, deprecated)
-), locked AS (
-    SELECT a.* FROM input i JOIN agents a ON a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
-    WHERE i.base IS NOT NULL
-    ORDER BY a.namespace, a.id FOR UPDATE OF a
-), kept AS (
-    INSERT INTO agent_history SELECT * FROM locked ON CONFLICT DO NOTHING
+/// Rows are looked up one by one, so that the plan stays good whatever size a table had when the connection prepared
+/// it; a join would be planned for that size. The range of places, which holds for every row, and `OFFSET 0` make the
+/// planner expect a single row: else it takes planning anew for each execution to be worth while, which takes longer
+/// than writing a row. Nothing is sorted; rows are written in the order in which they are given, which is that of their
+/// keys, so that two batches never wait for each other.
+const CREATE: &str = "\
+WITH chosen AS MATERIALIZED (
+    SELECT i.*, coalesce((SELECT t.revision FROM tombstones t
+        WHERE t.entity = 'agent' AND t.namespace = i.namespace AND t.id = i.id), 0) + 1 AS revision
+    FROM (
+        SELECT * FROM UNNEST(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WITH ORDINALITY AS i(
+            namespace, id, op_id, updated_by, content_hash, name, version, description, instructions, category,
+            enabled, executor_kind, executor_settings, config, tags, capabilities, deprecated, place)
+        WHERE place BETWEEN 1 AND 1000000000 OFFSET 0
+    ) i
+    WHERE (SELECT a.revision FROM agents a WHERE a.namespace = i.namespace AND a.id = i.id) IS NULL
 ), created AS (
     INSERT INTO agents (namespace, id, revision, content_hash, name, version, description, instructions, category,
         tags, enabled, capabilities, executor_kind, executor_settings, config, deprecated,
         created_at, updated_at, deployed_at, updated_by)
-    SELECT i.namespace, i.id, coalesce(t.revision, 0) + 1, i.content_hash, i.name, i.version, i.description,
-        i.instructions, i.category, i.tags::json, i.enabled, i.capabilities::json, i.executor_kind,
-        i.executor_settings::json, i.config::json, i.deprecated::json, now(), now(), now(), i.updated_by
-    FROM input i LEFT JOIN tombstones t ON t.entity = 'agent' AND t.namespace = i.namespace AND t.id = i.id
-    WHERE i.base IS NULL AND (SELECT count(*) FROM locked) >= 0
-        AND NOT EXISTS (SELECT FROM agents a WHERE a.namespace = i.namespace AND a.id = i.id)
-    ORDER BY i.namespace, i.id
-    ON CONFLICT DO NOTHING
-    RETURNING namespace, id, revision, created_at, updated_at, deployed_at
-), replaced AS (
-    UPDATE agents a SET revision = a.revision + 1, content_hash = i.content_hash, name = i.name,
-        version = i.version, description = i.description, instructions = i.instructions, category = i.category,
-        tags = i.tags::json, enabled = i.enabled, capabilities = i.capabilities::json,
-        executor_kind = i.executor_kind, executor_settings = i.executor_settings::json, config = i.config::json,
-        deprecated = i.deprecated::json, updated_at = now(),
-        deployed_at = CASE WHEN i.deploy THEN now() ELSE a.deployed_at END,
-        updated_by = i.updated_by, removed_at = NULL
-    FROM input i WHERE i.base IS NOT NULL AND a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base
-        AND (SELECT count(*) FROM locked) >= 0
-    RETURNING a.namespace, a.id, a.revision, a.created_at, a.updated_at, a.deployed_at
-), written AS (
-    SELECT * FROM created UNION ALL SELECT * FROM replaced
+    SELECT namespace, id, revision, content_hash, name, version, description, instructions, category, tags::json,
+        enabled, capabilities::json, executor_kind, executor_settings::json, config::json, deprecated::json,
+        now(), now(), now(), updated_by FROM chosen
 ), revived AS (
-    DELETE FROM tombstones t USING created c
+    DELETE FROM tombstones t USING chosen c
     WHERE c.revision > 1 AND t.entity = 'agent' AND t.namespace = c.namespace AND t.id = c.id
 ), logged AS (
     INSERT INTO change_log (entity, namespace, id, revision, op)
-    SELECT 'agent', namespace, id, revision, 'put' FROM written
+    SELECT 'agent', namespace, id, revision, 'put' FROM chosen
+), noted AS (
+    INSERT INTO applied_ops (op_id, entity, namespace, id, revision, op)
+    SELECT op_id, 'agent', namespace, id, revision, 'put' FROM chosen
+)
+SELECT place, revision, now(), now(), now() FROM chosen";
+
+/// Replaces rows that have the revision of their base. Rows are locked in the order in which they are given, that of
+/// their keys, before anything is written, as the full way does, so that two batches never wait for each other:
+/// what is written comes from the locked rows alone, and the statement reads all of them first.
+const REPLACE: &str = "\
+WITH locked AS MATERIALIZED (
+    SELECT i.*, a.* FROM (
+        SELECT * FROM UNNEST(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WITH ORDINALITY AS i(
+            namespace, id, op_id, updated_by, content_hash, name, version, description, instructions, category,
+            enabled, executor_kind, executor_settings, config, tags, capabilities, deprecated, base, replaced,
+            deploy, place)
+        WHERE place BETWEEN 1 AND 1000000000 OFFSET 0
+    ) i
+    CROSS JOIN LATERAL (
+        SELECT a.content_hash, a.name, a.version, a.description, a.instructions, a.category, a.tags, a.enabled,
+            a.capabilities, a.executor_kind, a.executor_settings, a.config, a.deprecated, a.created_at, a.updated_at,
+            a.deployed_at, a.updated_by, a.removed_at
+        FROM agents a WHERE a.namespace = i.namespace AND a.id = i.id AND a.revision = i.base FOR UPDATE
+    ) AS a(old_content_hash, old_name, old_version, old_description, old_instructions, old_category, old_tags,
+        old_enabled, old_capabilities, old_executor_kind, old_executor_settings, old_config, old_deprecated,
+        created_at, old_updated_at, old_deployed_at, old_updated_by, old_removed_at)
+), kept AS (
+    INSERT INTO agent_history (namespace, id, revision, content_hash, name, version, description, instructions,
+        category, tags, enabled, capabilities, executor_kind, executor_settings, config, deprecated,
+        created_at, updated_at, deployed_at, updated_by, removed_at)
+    SELECT namespace, id, base, old_content_hash, old_name, old_version, old_description, old_instructions,
+        old_category, old_tags, old_enabled, old_capabilities, old_executor_kind, old_executor_settings, old_config,
+        old_deprecated, created_at, old_updated_at, old_deployed_at, old_updated_by, old_removed_at FROM locked
+), replaced AS (
+    UPDATE agents a SET revision = l.base + 1, content_hash = l.content_hash, name = l.name,
+        version = l.version, description = l.description, instructions = l.instructions, category = l.category,
+        tags = l.tags::json, enabled = l.enabled, capabilities = l.capabilities::json,
+        executor_kind = l.executor_kind, executor_settings = l.executor_settings::json, config = l.config::json,
+        deprecated = l.deprecated::json, updated_at = now(),
+        deployed_at = CASE WHEN l.deploy THEN now() ELSE a.deployed_at END,
+        updated_by = l.updated_by, removed_at = NULL
+    FROM locked l WHERE a.namespace = l.namespace AND a.id = l.id
+), logged AS (
+    INSERT INTO change_log (entity, namespace, id, revision, op)
+    SELECT 'agent', namespace, id, base + 1, 'put' FROM locked
 ), noted AS (
     INSERT INTO applied_ops (op_id, entity, namespace, id, revision, replaced_revision, op)
-    SELECT i.op_id, 'agent', w.namespace, w.id, w.revision, i.replaced, 'put'
-    FROM written w JOIN input i ON i.namespace = w.namespace AND i.id = w.id
+    SELECT op_id, 'agent', namespace, id, base + 1, replaced, 'put' FROM locked
 )
-SELECT namespace, id, revision, created_at, updated_at, deployed_at FROM written";
+SELECT place, base + 1, created_at, now(), CASE WHEN deploy THEN now() ELSE old_deployed_at END FROM locked";
 
 async fn remove_in_txn(
     conn: &mut AsyncPgConnection,

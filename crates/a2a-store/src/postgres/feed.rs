@@ -18,13 +18,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{PgStatement, rows};
-use crate::agent_row::stored_key;
+use super::{PgStatement, rows, workflow_rows};
 use crate::database_url::PostgresUrl;
 use crate::error::StoreError;
 use crate::feed::{FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
 use crate::postgres::connect;
 use crate::store::AgentVersion;
+use crate::workflow_definition::Definitions;
+use crate::workflow_feed::{Fetched, Snapshot, Wanted};
 
 /// The log is read at least this often, so that a lost wake-up, or a pooler that passes none on, costs this much.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -44,6 +45,9 @@ pub(crate) struct PostgresFeed {
     snapshot: String,
     epoch: Uuid,
     last_announced: Option<Instant>,
+    definitions: Arc<Definitions>,
+    /// What the last load or comparison has read of workflows.
+    workflows: Snapshot,
     /// Some only to prove that the tests would see lost changes: the highest `seq` that was read.
     sequence: Option<i64>,
 }
@@ -66,7 +70,11 @@ async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, StoreE
 }
 
 impl PostgresFeed {
-    pub(super) async fn open(url: &PostgresUrl, by_sequence: bool) -> Result<Self, StoreError> {
+    pub(super) async fn open(
+        url: &PostgresUrl,
+        by_sequence: bool,
+        definitions: Arc<Definitions>,
+    ) -> Result<Self, StoreError> {
         let woken = Arc::new(Notify::new());
         let own_pid = Arc::new(AtomicI32::new(0));
         let (wake, ignored) = (woken.clone(), own_pid.clone());
@@ -90,6 +98,8 @@ impl PostgresFeed {
                 snapshot: String::new(),
                 epoch: Uuid::nil(),
                 last_announced: None,
+                definitions,
+                workflows: Snapshot::default(),
                 sequence: by_sequence.then_some(0),
             })
         })
@@ -113,8 +123,47 @@ impl PostgresFeed {
         self.sequence = self.sequence.map(|_| seq);
     }
 
+    /// Reads all workflows and the runs that go on.
+    fn snapshot_in_txn<'c>(
+        conn: &'c AsyncPgConnection,
+        definitions: &'c Definitions,
+    ) -> BoxFuture<'c, Result<Snapshot, StoreError>> {
+        async move {
+            let workflows = workflow_rows::live_workflows(conn).await?;
+            Ok(Snapshot { workflows, runs: workflow_rows::live_runs(conn, definitions).await? })
+        }
+        .boxed()
+    }
+
+    pub(crate) fn take_snapshot(&mut self) -> Snapshot {
+        std::mem::take(&mut self.workflows)
+    }
+
+    pub(crate) async fn fetch_workflows(&mut self, wanted: Wanted) -> Result<Fetched, StoreError> {
+        let definitions = self.definitions.clone();
+        in_time(LOAD_TIMEOUT, async {
+            let mut fetched = Fetched::default();
+            if !wanted.whole.is_empty() {
+                // In one snapshot, so that steps and run belong together.
+                let read = async |conn: &mut AsyncPgConnection| {
+                    workflow_rows::runs_by_id(conn, &definitions, &wanted.whole, false).await
+                };
+                fetched.whole = self.conn.build_transaction().repeatable_read().read_only().run(read).await?;
+            }
+            let conn = &self.conn;
+            let (workflows, runs, steps) = futures_util::join!(
+                workflow_rows::workflows_by_key(conn, &wanted.workflows),
+                workflow_rows::run_rows(conn, &wanted.runs),
+                workflow_rows::step_rows(conn, &wanted.steps),
+            );
+            (fetched.workflows, fetched.runs, fetched.steps) = (workflows?, runs?, steps?);
+            Ok(fetched)
+        })
+        .await
+    }
+
     pub(crate) async fn load(&mut self, agents: mpsc::Sender<Vec<Agent>>) -> Result<(), StoreError> {
-        let position = in_time(LOAD_TIMEOUT, async {
+        let (position, workflows) = in_time(LOAD_TIMEOUT, async {
             self.conn
                 .build_transaction()
                 .repeatable_read()
@@ -122,28 +171,31 @@ impl PostgresFeed {
                 .run(async |conn| {
                     let position = Self::position_in_txn(conn).await?;
                     rows::live(conn, &agents).await?;
-                    Ok::<_, StoreError>(position)
+                    Ok::<_, StoreError>((position, Self::snapshot_in_txn(conn, &self.definitions).await?))
                 })
                 .await
         })
         .await?;
+        self.workflows = workflows;
         self.stand_at(position);
         Ok(())
     }
 
     pub(crate) async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
-        let (position, known) = in_time(LOAD_TIMEOUT, async {
+        let (position, known, workflows) = in_time(LOAD_TIMEOUT, async {
             self.conn
                 .build_transaction()
                 .repeatable_read()
                 .read_only()
                 .run(async |conn| {
                     let position = Self::position_in_txn(conn).await?;
-                    Ok::<_, StoreError>((position, rows::revisions(conn).await?))
+                    let known = rows::revisions(conn).await?;
+                    Ok::<_, StoreError>((position, known, Self::snapshot_in_txn(conn, &self.definitions).await?))
                 })
                 .await
         })
         .await?;
+        self.workflows = workflows;
         self.stand_at(position);
         Ok(known)
     }
@@ -152,15 +204,16 @@ impl PostgresFeed {
         if let Some(seq) = self.sequence {
             return self.poll_by_sequence(seq).await;
         }
-        type Row = (String, Uuid, bool, Option<String>, Option<String>, Option<i64>);
+        type Row = (String, Uuid, bool, (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>));
+        type Logged = (Nullable<Text>, Nullable<Text>, Nullable<Text>, Nullable<BigInt>, Nullable<Text>);
         let limit = i64::try_from(POLL_ROWS_MAX).unwrap_or(i64::MAX);
         let found: Vec<Row> = in_time(POLL_TIMEOUT, async {
             // One statement, so that the rows and the snapshot that becomes the next cursor belong together.
-            Ok(PgStatement::<(Text, SqlUuid, Bool, Nullable<Text>, Nullable<Text>, Nullable<BigInt>)>::new(
+            Ok(PgStatement::<(Text, SqlUuid, Bool, Logged)>::new(
                 "SELECT pg_current_snapshot()::text, m.epoch, \
-                 m.change_log_pruned >= pg_snapshot_xmin(last.seen), c.namespace, c.id, c.revision \
+                 m.change_log_pruned >= pg_snapshot_xmin(last.seen), c.entity, c.namespace, c.id, c.revision, c.op \
                  FROM store_meta m CROSS JOIN (SELECT ?::pg_snapshot AS seen) last \
-                 LEFT JOIN LATERAL (SELECT namespace, id, revision FROM change_log \
+                 LEFT JOIN LATERAL (SELECT entity, namespace, id, revision, op FROM change_log \
                  WHERE xid >= pg_snapshot_xmin(last.seen) AND NOT pg_visible_in_snapshot(xid, last.seen) \
                  LIMIT ?) c ON true",
             )
@@ -180,8 +233,8 @@ impl PostgresFeed {
         Ok(Poll::Changes(
             found
                 .into_iter()
-                .filter_map(|(_, _, _, namespace, id, revision)| {
-                    Some(FeedRow { key: stored_key(namespace?, id?), revision: revision? })
+                .filter_map(|(_, _, _, (entity, namespace, id, revision, op))| {
+                    FeedRow::stored(&entity?, namespace?, id?, revision?, &op?)
                 })
                 .collect(),
         ))
@@ -189,8 +242,9 @@ impl PostgresFeed {
 
     /// The way that loses changes, see [`PostgresFeed::sequence`].
     async fn poll_by_sequence(&mut self, seq: i64) -> Result<Poll, StoreError> {
-        let found: Vec<(i64, String, String, i64)> = PgStatement::<(BigInt, Text, Text, BigInt)>::new(
-            "SELECT seq, namespace, id, revision FROM change_log WHERE seq > ? ORDER BY seq",
+        type Row = (i64, String, String, String, i64, String);
+        let found: Vec<Row> = PgStatement::<(BigInt, Text, Text, Text, BigInt, Text)>::new(
+            "SELECT seq, entity, namespace, id, revision, op FROM change_log WHERE seq > ? ORDER BY seq",
         )
         .bind::<BigInt, _>(seq)
         .rows(&mut self.conn)
@@ -199,7 +253,9 @@ impl PostgresFeed {
         Ok(Poll::Changes(
             found
                 .into_iter()
-                .map(|(_, namespace, id, revision)| FeedRow { key: stored_key(namespace, id), revision })
+                .filter_map(|(_, entity, namespace, id, revision, op)| {
+                    FeedRow::stored(&entity, namespace, id, revision, &op)
+                })
                 .collect(),
         ))
     }

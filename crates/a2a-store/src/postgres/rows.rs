@@ -12,7 +12,7 @@ use futures_util::{FutureExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 
 use super::schema::{agent_history, agents, tombstones};
-use crate::agent_row::{AgentRow, StoredTime, agent_columns, stored_key};
+use crate::agent_row::{AgentRow, Common, StoredTime, agent_columns, stored_key};
 use crate::error::StoreError;
 use crate::feed::{CHUNK_AGENTS, StoredRevision};
 use crate::store::AgentVersion;
@@ -35,8 +35,10 @@ pub(super) fn live<'c>(
             .load_stream::<AgentRow>(conn)
             .await?;
         let mut chunks = std::pin::pin!(rows.map_err(StoreError::from).try_chunks(CHUNK_AGENTS));
+        let mut common = Common::default();
         while let Some(rows) = chunks.try_next().await.map_err(|error| error.1)? {
-            let chunk = rows.into_iter().map(AgentRow::into_agent).collect::<Result<Vec<Agent>, _>>()?;
+            let agents_of = |row: AgentRow| row.into_agent_with(&mut common);
+            let chunk = rows.into_iter().map(agents_of).collect::<Result<Vec<Agent>, _>>()?;
             agents.send(chunk).await.map_err(gone)?;
         }
         Ok(())

@@ -123,3 +123,88 @@ diesel::table! {
         error_code -> Nullable<Text>,
     }
 }
+
+diesel::table! {
+    workflows (namespace, id) {
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        content_hash -> Bytea,
+        document -> Json,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        updated_by -> Text,
+        removed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    workflow_history (namespace, id, revision) {
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        content_hash -> Bytea,
+        document -> Json,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        updated_by -> Text,
+        removed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    runs (id) {
+        id -> Text,
+        namespace -> Text,
+        workflow_id -> Nullable<Text>,
+        workflow_revision -> Nullable<BigInt>,
+        definition_hash -> Bytea,
+        definition -> Json,
+        status -> Text,
+        paused -> Bool,
+        priority -> BigInt,
+        context -> Json,
+        input -> Json,
+        result -> Nullable<Json>,
+        error -> Nullable<Text>,
+        idempotency_key -> Nullable<Text>,
+        forked_from -> Nullable<Text>,
+        revision -> BigInt,
+        created_at -> Timestamptz,
+        started_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+        timeout_at -> Nullable<Timestamptz>,
+        updated_at -> Timestamptz,
+        updated_by -> Text,
+    }
+}
+
+diesel::table! {
+    steps (run_id, ord) {
+        run_id -> Text,
+        ord -> BigInt,
+        name -> Text,
+        agent -> Text,
+        executor_kind -> Text,
+        executor_settings -> Json,
+        status -> Text,
+        attempt -> BigInt,
+        failures -> BigInt,
+        input -> Nullable<Json>,
+        output -> Nullable<Json>,
+        error -> Nullable<Text>,
+        wait -> Nullable<Json>,
+        answer -> Nullable<Json>,
+        checkpoint -> Nullable<Json>,
+        progress -> Nullable<Json>,
+        lease_owner -> Nullable<Text>,
+        lease_until -> Nullable<Timestamptz>,
+        progress_until -> Nullable<Timestamptz>,
+        timeout_at -> Nullable<Timestamptz>,
+        due_at -> Nullable<Timestamptz>,
+        ready_at -> Nullable<Timestamptz>,
+        started_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+        revision -> BigInt,
+    }
+}

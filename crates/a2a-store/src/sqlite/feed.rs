@@ -1,6 +1,7 @@
 //! Following a SQLite file: `PRAGMA data_version` tells cheaply whether any other connection has committed, and
 //! `change_log` tells what.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::agent::Agent;
@@ -11,12 +12,14 @@ use diesel::sql_types::BigInt;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{SharedConnection, rows, with};
+use super::{SharedConnection, rows, with, workflow_rows};
 use crate::agent_row::stored_key;
 use crate::error::StoreError;
 use crate::feed::{CHUNK_AGENTS, FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
 use crate::sqlite::schema::{agents, change_log, store_meta, tombstones};
 use crate::store::AgentVersion;
+use crate::workflow_definition::Definitions;
+use crate::workflow_feed::{Fetched, Snapshot, Wanted};
 
 /// How often the file is looked at. One look costs a microsecond or two.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
@@ -29,6 +32,9 @@ pub(crate) struct SqliteFeed {
     seq: i64,
     epoch: String,
     tick: Interval,
+    definitions: Arc<Definitions>,
+    /// What the last load or comparison has read of workflows.
+    workflows: Snapshot,
 }
 
 struct DebugConnection(SharedConnection);
@@ -60,32 +66,66 @@ fn position(conn: &mut SqliteConnection) -> Result<Position, StoreError> {
     Ok(Position { seq: last.unwrap_or(0).max(pruned), pruned, epoch })
 }
 
+/// Reads all workflows and the runs that go on.
+fn snapshot_in_txn(conn: &mut SqliteConnection, definitions: &Definitions) -> Result<Snapshot, StoreError> {
+    Ok(Snapshot { workflows: workflow_rows::live_workflows(conn)?, runs: workflow_rows::live_runs(conn, definitions)? })
+}
+
 impl SqliteFeed {
-    pub(super) fn new(connection: SharedConnection) -> Self {
+    pub(super) fn new(connection: SharedConnection, definitions: Arc<Definitions>) -> Self {
         let mut tick = interval(POLL_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { connection: DebugConnection(connection), data_version: 0, seq: 0, epoch: String::new(), tick }
+        Self {
+            connection: DebugConnection(connection),
+            data_version: 0,
+            seq: 0,
+            epoch: String::new(),
+            tick,
+            definitions,
+            workflows: Snapshot::default(),
+        }
+    }
+
+    pub(crate) fn take_snapshot(&mut self) -> Snapshot {
+        std::mem::take(&mut self.workflows)
+    }
+
+    pub(crate) async fn fetch_workflows(&mut self, wanted: Wanted) -> Result<Fetched, StoreError> {
+        let definitions = self.definitions.clone();
+        with(&self.connection.0, move |conn| {
+            conn.transaction(|conn| {
+                Ok(Fetched {
+                    workflows: workflow_rows::workflows_by_key(conn, &wanted.workflows)?,
+                    whole: workflow_rows::runs_by_id(conn, &definitions, &wanted.whole, false)?,
+                    runs: workflow_rows::run_rows(conn, &workflow_rows::ids_json(&wanted.runs)?)?,
+                    steps: workflow_rows::step_rows(conn, &wanted.steps, false)?,
+                })
+            })
+        })
+        .await
     }
 
     pub(crate) async fn load(&mut self, agents: mpsc::Sender<Vec<Agent>>) -> Result<(), StoreError> {
-        let position = with(&self.connection.0, move |conn| {
+        let definitions = self.definitions.clone();
+        let (position, workflows) = with(&self.connection.0, move |conn| {
             // One read transaction: position and rows are of the same moment.
             conn.transaction(|conn| {
                 let position = position(conn)?;
                 let mut chunk = Vec::with_capacity(CHUNK_AGENTS);
                 let gone = |_| StoreError::Task("the reader of the load went away".to_owned());
-                rows::live(conn, |row| {
-                    chunk.push(row.into_agent()?);
+                rows::live(conn, |agent| {
+                    chunk.push(agent);
                     if chunk.len() == CHUNK_AGENTS {
                         agents.blocking_send(std::mem::take(&mut chunk)).map_err(gone)?;
                     }
                     Ok(())
                 })?;
                 agents.blocking_send(chunk).map_err(gone)?;
-                Ok::<_, StoreError>(position)
+                Ok::<_, StoreError>((position, snapshot_in_txn(conn, &definitions)?))
             })
         })
         .await?;
+        self.workflows = workflows;
         self.stand_at(position);
         Ok(())
     }
@@ -106,11 +146,17 @@ impl SqliteFeed {
             }
             conn.transaction(|conn| {
                 let position = position(conn)?;
-                let rows: Vec<(String, String, i64)> = change_log::table
+                let rows: Vec<(String, String, String, i64, String)> = change_log::table
                     .filter(change_log::seq.gt(seq))
                     .order(change_log::seq)
                     .limit(i64::try_from(POLL_ROWS_MAX).unwrap_or(i64::MAX))
-                    .select((change_log::namespace, change_log::id, change_log::revision))
+                    .select((
+                        change_log::entity,
+                        change_log::namespace,
+                        change_log::id,
+                        change_log::revision,
+                        change_log::op,
+                    ))
                     .load(conn)?;
                 Ok(Some((version.data_version, position, rows)))
             })
@@ -124,7 +170,9 @@ impl SqliteFeed {
         self.seq = position.seq;
         Ok(Poll::Changes(
             rows.into_iter()
-                .map(|(namespace, id, revision)| FeedRow { key: stored_key(namespace, id), revision })
+                .filter_map(|(entity, namespace, id, revision, op)| {
+                    FeedRow::stored(&entity, namespace, id, revision, &op)
+                })
                 .collect(),
         ))
     }
@@ -135,7 +183,8 @@ impl SqliteFeed {
     }
 
     pub(crate) async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
-        let (position, known) = with(&self.connection.0, move |conn| {
+        let definitions = self.definitions.clone();
+        let (position, known, workflows) = with(&self.connection.0, move |conn| {
             conn.transaction(|conn| {
                 let position = position(conn)?;
                 let current: Vec<(String, String, i64, i64, bool)> = agents::table
@@ -163,10 +212,12 @@ impl SqliteFeed {
                     updated_at: None,
                     removed: true,
                 });
-                Ok::<_, StoreError>((position, current.chain(purged).collect()))
+                let known = current.chain(purged).collect();
+                Ok::<_, StoreError>((position, known, snapshot_in_txn(conn, &definitions)?))
             })
         })
         .await?;
+        self.workflows = workflows;
         self.stand_at(position);
         Ok(known)
     }

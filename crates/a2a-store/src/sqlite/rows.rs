@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use a2a_core::agent::Agent;
 use a2a_core::ids::{AgentKey, Revision};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::schema::{agent_history, agents};
-use crate::agent_row::{AgentRow, agent_columns};
+use crate::agent_row::{AgentRow, Common, agent_columns};
 use crate::error::StoreError;
 use crate::store::{AgentVersion, ToolUsage};
 
@@ -21,14 +22,15 @@ pub(super) fn version(row: AgentRow) -> Result<AgentVersion, StoreError> {
 /// Every agent that is not removed.
 pub(super) fn live(
     conn: &mut SqliteConnection,
-    mut each: impl FnMut(AgentRow) -> Result<(), StoreError>,
+    mut each: impl FnMut(Agent) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let rows = agents::table
         .filter(agents::removed_at.is_null())
         .select(agent_columns!(agents))
         .load_iter::<AgentRow, diesel::connection::DefaultLoadingMode>(conn)?;
+    let mut common = Common::default();
     for row in rows {
-        each(row?)?;
+        each(row?.into_agent_with(&mut common)?)?;
     }
     Ok(())
 }

@@ -108,3 +108,88 @@ diesel::table! {
         error_code -> Nullable<Text>,
     }
 }
+
+diesel::table! {
+    workflows (namespace, id) {
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        content_hash -> Binary,
+        document -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        updated_by -> Text,
+        removed_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    workflow_history (namespace, id, revision) {
+        namespace -> Text,
+        id -> Text,
+        revision -> BigInt,
+        content_hash -> Binary,
+        document -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        updated_by -> Text,
+        removed_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    runs (id) {
+        id -> Text,
+        namespace -> Text,
+        workflow_id -> Nullable<Text>,
+        workflow_revision -> Nullable<BigInt>,
+        definition_hash -> Binary,
+        definition -> Text,
+        status -> Text,
+        paused -> Bool,
+        priority -> BigInt,
+        context -> Text,
+        input -> Text,
+        result -> Nullable<Text>,
+        error -> Nullable<Text>,
+        idempotency_key -> Nullable<Text>,
+        forked_from -> Nullable<Text>,
+        revision -> BigInt,
+        created_at -> BigInt,
+        started_at -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+        timeout_at -> Nullable<BigInt>,
+        updated_at -> BigInt,
+        updated_by -> Text,
+    }
+}
+
+diesel::table! {
+    steps (run_id, ord) {
+        run_id -> Text,
+        ord -> BigInt,
+        name -> Text,
+        agent -> Text,
+        executor_kind -> Text,
+        executor_settings -> Text,
+        status -> Text,
+        attempt -> BigInt,
+        failures -> BigInt,
+        input -> Nullable<Text>,
+        output -> Nullable<Text>,
+        error -> Nullable<Text>,
+        wait -> Nullable<Text>,
+        answer -> Nullable<Text>,
+        checkpoint -> Nullable<Text>,
+        progress -> Nullable<Text>,
+        lease_owner -> Nullable<Text>,
+        lease_until -> Nullable<BigInt>,
+        progress_until -> Nullable<BigInt>,
+        timeout_at -> Nullable<BigInt>,
+        due_at -> Nullable<BigInt>,
+        ready_at -> Nullable<BigInt>,
+        started_at -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+        revision -> BigInt,
+    }
+}

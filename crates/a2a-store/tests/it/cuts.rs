@@ -12,6 +12,7 @@ use a2a_store::Unit;
 use a2a_store::store::{Location, Store};
 use a2a_store::writer::WriteError;
 use a2a_testing::fault_proxy::{Action, FaultProxy, Moment, Trigger};
+use a2a_testing::figure::figure;
 use serde_json::json;
 
 use crate::document::{change, expecting, key, put, remove, revisions, spec};
@@ -63,11 +64,11 @@ pub(crate) async fn check_list(store: &Store, id: &AgentKey, acknowledged: &[u64
 }
 
 /// Cuts the connection once per write, and lets the writer find out by itself what has happened.
-async fn cut(world: &World, cuts: u64, triggers: &[Trigger], full_way: bool) {
+async fn cut(world: &World, cuts: usize, triggers: &[Trigger], full_way: bool) {
     let (proxy, _, process) = through_proxy(world).await;
     let mut acknowledged = Vec::new();
     let start = Instant::now();
-    for value in 0..cuts {
+    for value in 0..cuts as u64 {
         let mut units = vec![Unit::one(append(&process, "list", value))];
         if full_way {
             // Of two changes of one agent the short cut takes none.
@@ -93,14 +94,14 @@ async fn cut(world: &World, cuts: u64, triggers: &[Trigger], full_way: bool) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_at_commit_loses_nothing_and_doubles_nothing() {
     let Some(world) = World::postgres().await else { return };
-    cut(&world, 100, &[Trigger::BeforeCommit, Trigger::DuringCommit, Trigger::AfterCommit], true).await;
+    cut(&world, figure(100, 1_000), &[Trigger::BeforeCommit, Trigger::DuringCommit, Trigger::AfterCommit], true).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_at_the_write_loses_nothing_and_doubles_nothing() {
     let Some(world) = World::postgres().await else { return };
     let at = |moment| Trigger::Statement { containing: "INSERT INTO applied_ops".to_owned(), moment };
-    cut(&world, 100, &[at(Moment::Before), at(Moment::During), at(Moment::After)], false).await;
+    cut(&world, figure(100, 1_000), &[at(Moment::Before), at(Moment::During), at(Moment::After)], false).await;
 }
 
 /// Removals and purges have no compare-and-set of their own to protect them.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use a2a_core::agent::Agent;
 use a2a_store::store::{Retention, Store};
+use a2a_testing::figure::figure;
 use a2a_testing::wait::wait_until;
 use futures_util::future::join_all;
 
@@ -78,7 +79,12 @@ async fn what_was_written_before_the_start_is_loaded(world: World) {
 
 async fn a_log_that_was_pruned_is_made_up_for(world: World) {
     let [a, b] = two(&world).await;
-    let now = Retention { change_log: Duration::ZERO, applied_ops: Duration::ZERO, tool_usage: Duration::ZERO };
+    let now = Retention {
+        change_log: Duration::ZERO,
+        applied_ops: Duration::ZERO,
+        tool_usage: Duration::ZERO,
+        runs: Duration::ZERO,
+    };
     for n in 0..20 {
         a.write(put("x", n)).await;
         a.write(put(&format!("y{n}"), n)).await;
@@ -210,7 +216,7 @@ async fn a_killed_listener_misses_nothing() {
     let Some(world) = World::postgres().await else { return };
     let [a, b] = two(&world).await;
     let (going, writing) = keep_writing(&world, 50);
-    for kill in 0..20 {
+    for kill in 0..figure(20, 200) {
         wait_until(LIMIT, "a listener to kill", async || world.kill_listeners().await > 0).await;
         // One change at the very moment, by a process whose own feed was killed as well.
         let from = if kill % 2 == 0 { &a } else { &b };

@@ -10,6 +10,7 @@
 
 mod document;
 mod process;
+mod workflow_document;
 mod world;
 
 mod connect;
@@ -23,4 +24,8 @@ mod op_id;
 mod outage;
 mod poison;
 mod short_cut;
+mod workflow_contract;
+mod workflow_cuts;
+mod workflow_feed;
+mod workflow_races;
 mod writer;

@@ -3,6 +3,7 @@
 use a2a_core::change::Outcome;
 use a2a_store::error::StoreError;
 use a2a_store::store::{Location, Store};
+use a2a_testing::figure::figure;
 use a2a_testing::postgres::{TestDatabase, postgres_or_skip};
 use futures_util::future::join_all;
 
@@ -43,7 +44,7 @@ async fn check_made_once(world: &World) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_processes_make_the_schema_of_postgres_once() {
     let Some(server) = postgres_or_skip().await else { return };
-    for _ in 0..10 {
+    for _ in 0..figure(10, 100) {
         let world = World::Postgres(TestDatabase::create(&server).await);
         eight_open(&world.location()).await;
         check_made_once(&world).await;
@@ -52,7 +53,7 @@ async fn eight_processes_make_the_schema_of_postgres_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_processes_make_the_schema_of_sqlite_once() {
-    for _ in 0..10 {
+    for _ in 0..figure(10, 100) {
         let world = World::sqlite_empty();
         eight_open(&world.location()).await;
         check_made_once(&world).await;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use a2a_store::Unit;
 use a2a_store::writer::WriteError;
 use a2a_testing::fault_proxy::FaultProxy;
+use a2a_testing::figure::figure;
 use a2a_testing::postgres::{Cluster, skipped};
 use a2a_testing::wait::wait_until;
 use futures_util::future::join_all;
@@ -74,7 +75,7 @@ async fn a_restart_under_load_loses_and_doubles_nothing() {
         processes.push((process, last_success));
     }
     let mut slowest = Duration::ZERO;
-    for round in 0..10 {
+    for round in 0..figure(10, 100) {
         // Something is being written when the server goes.
         wait_until(LIMIT, "writes", async || processes.iter().all(|(_, at)| at.load(Ordering::Relaxed) > 0)).await;
         if round % 2 == 0 {

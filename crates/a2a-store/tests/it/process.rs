@@ -10,6 +10,8 @@ use a2a_core::ids::{AgentKey, Namespace};
 use a2a_store::Unit;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
 use a2a_store::store::{Location, Store};
+use a2a_store::workflow_view::WorkflowView;
+use a2a_store::workflow_writer::WorkflowWriter;
 use a2a_store::writer::{WriteError, Writer};
 use a2a_testing::wait::wait_until;
 use tokio::sync::Notify;
@@ -24,7 +26,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) struct Process {
     pub(crate) store: Store,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) workflows: Arc<WorkflowView>,
     pub(crate) writer: Writer,
+    pub(crate) workflow_writer: WorkflowWriter,
     pub(crate) status: Arc<FeedStatus>,
     shutdown: CancellationToken,
     feed: JoinHandle<()>,
@@ -42,14 +46,23 @@ impl Process {
     /// Returns when the cache is loaded.
     pub(crate) async fn with_store(store: Store) -> Self {
         let cache = Arc::new(Cache::default());
+        let workflows = Arc::new(WorkflowView::default());
         let status = Arc::new(FeedStatus::default());
         let committed = Arc::new(Notify::new());
         let shutdown = CancellationToken::new();
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
-        let feed = tokio::spawn(feed::run(store.clone(), cache.clone(), status.clone(), committed, shutdown.clone()));
+        let workflow_writer = WorkflowWriter::start(store.clone(), workflows.clone(), committed.clone());
+        let feed = tokio::spawn(feed::run(
+            store.clone(),
+            cache.clone(),
+            workflows.clone(),
+            status.clone(),
+            committed,
+            shutdown.clone(),
+        ));
         let mut loaded = status.loaded();
         tokio::time::timeout(LIMIT, loaded.wait_for(|state| *state == LoadState::Loaded)).await.unwrap().unwrap();
-        Self { store, cache, writer, status, shutdown, feed }
+        Self { store, cache, workflows, writer, workflow_writer, status, shutdown, feed }
     }
 
     pub(crate) async fn submit(&self, change: Change) -> Result<Outcome, WriteError> {
@@ -84,6 +97,7 @@ impl Process {
 
     pub(crate) async fn stop(self) {
         self.writer.close(LIMIT).await;
+        self.workflow_writer.close(LIMIT).await;
         self.shutdown.cancel();
         self.feed.await.unwrap();
     }

@@ -133,6 +133,49 @@ async fn revisions_go_on_when_a_purge_commits_in_between() {
     assert_eq!(commit_one(&store, crate::document::purge("a")).await, Outcome::Removed { revision: 6, purged: true });
 }
 
+/// What another process creates and purges while a create is on its way leaves no trace that the create could see.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revisions_go_on_when_an_agent_comes_and_goes_in_between() {
+    let Some(world) = World::postgres().await else { return };
+    let (store, other) = (world.store().await, world.store().await);
+    let gate = world.database().client().await;
+    // The slow create has begun, and waits right before it inserts.
+    world
+        .execute(
+            "CREATE FUNCTION at_gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             PERFORM pg_advisory_xact_lock_shared(7); RETURN NEW; END $$; \
+             CREATE TRIGGER at_gate BEFORE INSERT ON agents FOR EACH ROW \
+             WHEN (NEW.description = 'Says slow') EXECUTE FUNCTION at_gate()",
+        )
+        .await;
+    gate.batch_execute("SELECT pg_advisory_lock(7)").await.unwrap();
+    let others = async {
+        somebody_waits(&world).await;
+        let created = commit_one(&other, put("a", "quick")).await;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let purging = async {
+            let purged = commit_one(&other, purge("a")).await;
+            done.store(true, Ordering::Release);
+            purged
+        };
+        let opening = async {
+            let waiting = "SELECT count(*) FROM pg_stat_activity \
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            wait_until(LIMIT, "the purge to wait or to be done", async || {
+                done.load(Ordering::Acquire) || world.count(waiting).await > 1
+            })
+            .await;
+            gate.batch_execute("SELECT pg_advisory_unlock(7)").await.unwrap();
+        };
+        (created, tokio::join!(purging, opening).0)
+    };
+    let (slow, (created, purged)) = tokio::join!(guessing(&store, vec![put("a", "slow")], None), others);
+    let Outcome::Removed { revision: purged, purged: true } = purged else { panic!("{purged:?}") };
+    let mut all = [revisions(&created).0, revisions(&slow[0]).0, purged];
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3], "every revision is made once");
+}
+
 /// Another process that holds the row and writes its history must not wait for the short cut that waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_short_cut_and_the_full_way_never_wait_for_each_other() {

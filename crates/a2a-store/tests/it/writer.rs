@@ -23,6 +23,8 @@ on_both!(
     what_was_accepted_is_committed_at_the_end,
     caches_equal_the_database_after_random_work,
     an_answer_that_nobody_waits_for_is_still_applied,
+    large_batches_are_answered_in_order_and_read_at_once,
+    closing_waits_for_a_large_batch_that_is_being_answered,
 );
 
 async fn writes_that_come_together_are_committed_together(world: World) {
@@ -204,6 +206,87 @@ async fn an_answer_that_nobody_waits_for_is_still_applied(world: World) {
     wait_until(LIMIT, "an empty queue", async || process.writer.counts().queued == 0).await;
     process.write(put("next", 1)).await;
     finish(&world, vec![process]).await;
+}
+
+/// Enough for the answer to be given on another thread.
+const LARGE: usize = 400;
+
+async fn large_batches_are_answered_in_order_and_read_at_once(world: World) {
+    let process = Arc::new(Process::start(&world.location()).await);
+    let callers = (0..3).map(|caller| {
+        let process = process.clone();
+        tokio::spawn(async move {
+            let id = |n: usize| format!("large-{caller}-{n}");
+            for round in 0..4_i64 {
+                let answered = std::sync::Mutex::new(Vec::new());
+                let large = async {
+                    let units = (0..LARGE).map(|n| Unit::one(put(&id(n), round))).collect();
+                    let outcomes = process.writer.submit(units, false, in_secs(20)).await.unwrap().concat();
+                    for (n, outcome) in outcomes.iter().enumerate().skip(1) {
+                        assert_eq!(process.get(&id(n)), Some(written(outcome)));
+                    }
+                    answered.lock().unwrap().push("large");
+                    outcomes
+                };
+                // Sent while the large one is on its way, to one of its agents.
+                let small = async {
+                    let outcome = process.submit(put(&id(0), format!("{round} again"))).await.unwrap();
+                    assert_eq!(process.get(&id(0)), Some(written(&outcome)));
+                    answered.lock().unwrap().push("small");
+                    outcome
+                };
+                let (large, small) = tokio::join!(biased; large, small);
+                assert_eq!(*answered.lock().unwrap(), ["large", "small"]);
+                let before = (round > 0).then_some(2 * round);
+                assert_eq!(revisions(&large[0]), (2 * round + 1, before));
+                assert_eq!(revisions(&small), (2 * round + 2, Some(2 * round + 1)));
+                let one_less = (round > 0).then_some(round);
+                assert!(large.iter().skip(1).all(|outcome| revisions(outcome) == (round + 1, one_less)));
+            }
+        })
+    });
+    for caller in join_all(callers).await {
+        caller.unwrap();
+    }
+    assert_eq!(finish(&world, vec![Arc::into_inner(process).unwrap()]).await.len(), 3 * LARGE);
+}
+
+async fn closing_waits_for_a_large_batch_that_is_being_answered(world: World) {
+    let process = Arc::new(Process::start(&world.location()).await);
+    // Nothing can be put into the cache as long as somebody reads it.
+    let (reading, started) = std::sync::mpsc::sync_channel(1);
+    let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
+    let cache = process.cache.clone();
+    let reader = tokio::task::spawn_blocking(move || {
+        let _guard = cache.read();
+        reading.send(()).unwrap();
+        stopped.recv().unwrap();
+    });
+    started.recv().unwrap();
+    let submitting = {
+        let process = process.clone();
+        tokio::spawn(async move {
+            let units = (0..LARGE).map(|n| Unit::one(put(&format!("large-{n}"), n))).collect();
+            process.writer.submit(units, false, in_secs(20)).await
+        })
+    };
+    wait_until(LIMIT, "the commit", async || world.count("SELECT count(*) FROM agents").await > 0).await;
+    let writer = process.writer.clone();
+    let mut closing = std::pin::pin!(writer.close(LIMIT));
+    assert!(futures_util::poll!(closing.as_mut()).is_pending());
+    assert_eq!(process.submit(put("late", 1)).await, Err(WriteError::Closed));
+    assert!(!submitting.is_finished());
+    stop.send(()).unwrap();
+    reader.await.unwrap();
+    closing.await;
+    assert_eq!(process.writer.counts().queued, 0, "the end comes after the answer");
+    let outcomes = submitting.await.unwrap().unwrap().concat();
+    assert_eq!(outcomes.len(), LARGE);
+    for outcome in &outcomes {
+        let agent = written(outcome);
+        assert_eq!(process.get(agent.spec.id.as_str()), Some(agent));
+    }
+    finish(&world, vec![Arc::into_inner(process).unwrap()]).await;
 }
 
 /// A database that is away: told in time and truthfully.

@@ -1,0 +1,183 @@
+//! Commands and reads of workflows, runs and steps, with connections of the pool.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use a2a_core::ids::{Actor, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
+use a2a_core::workflow::command::{WorkflowCommand, WorkflowOutcome};
+use a2a_core::workflow::run::{RunState, RunStatus};
+use deadpool::managed;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel_async::AsyncPgConnection;
+
+use super::workflow_rows::{Which, payloads, runs_by_id, workflow_history};
+use super::{COMMIT_LIMIT_MAX_MS, COMMIT_LIMIT_MS, PgStatement, Postgres, workflow_commit};
+use crate::agent_row::StoredTime;
+use crate::error::StoreError;
+use crate::store::{RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
+
+/// Most runs that one pruning deletes: their rows are locked until it is done.
+const PRUNE_RUNS_MAX: i64 = 1_000;
+
+impl Postgres {
+    pub(crate) async fn workflow_commit(
+        &self,
+        commands: Vec<WorkflowCommand>,
+    ) -> Result<Vec<WorkflowOutcome>, StoreError> {
+        let mut conn = self.connection().await?;
+        let limit = self.workflow_limit.load(Ordering::Relaxed);
+        let work = workflow_commit::commit(&mut conn, &self.definitions, &commands);
+        match tokio::time::timeout(Duration::from_millis(limit), work).await {
+            Ok(Ok(outcomes)) => {
+                self.workflow_limit.store(COMMIT_LIMIT_MS, Ordering::Relaxed);
+                Ok(outcomes)
+            }
+            Ok(Err(error)) => {
+                // It may be a connection to a server that is going away; the next one is cheap.
+                drop(managed::Object::take(conn));
+                Err(error)
+            }
+            Err(_) => {
+                drop(managed::Object::take(conn));
+                // A server that is only slow gets more time at the next attempt.
+                self.workflow_limit.store((limit * 2).min(COMMIT_LIMIT_MAX_MS), Ordering::Relaxed);
+                Err(StoreError::Timeout(Duration::from_millis(limit)))
+            }
+        }
+    }
+
+    pub(crate) async fn runs_read(&self, ids: &[RunId], payloads: bool) -> Result<Vec<RunState>, StoreError> {
+        self.read(async |conn| {
+            // In one snapshot, so that steps and run belong together.
+            let read = async |conn: &mut AsyncPgConnection| runs_by_id(conn, &self.definitions, ids, payloads).await;
+            let runs = conn.build_transaction().repeatable_read().read_only().run(read).await?;
+            runs.into_iter().map(|run| run.map_err(|(_, error)| error)).collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn step_payloads(&self, run: &RunId, order: usize) -> Result<Option<StepPayloads>, StoreError> {
+        let key = [(run.clone(), order)];
+        self.read(async |conn| {
+            let (inputs, outputs) =
+                futures_util::join!(payloads(conn, Which::Input, &key), payloads(conn, Which::Output, &key));
+            Ok(inputs?.pop().zip(outputs?.pop()).map(|((_, input), (_, output))| StepPayloads { input, output }))
+        })
+        .await
+    }
+
+    pub(crate) async fn run_ids(&self, prefix: &RunId, limit: i64) -> Result<Vec<RunId>, StoreError> {
+        self.read(async |conn| {
+            // Every character of an id comes before the tilde.
+            let ids: Vec<String> = PgStatement::<Text>::new(
+                "SELECT id FROM runs WHERE id >= ? AND id < ?::text || '~' ORDER BY id LIMIT ?",
+            )
+            .bind::<Text, _>(prefix.as_str())
+            .bind::<Text, _>(prefix.as_str())
+            .bind::<BigInt, _>(limit)
+            .rows(conn)
+            .await?;
+            Ok(ids.into_iter().map(RunId::from_stored).collect())
+        })
+        .await
+    }
+
+    pub(crate) async fn workflow_history(
+        &self,
+        key: &WorkflowKey,
+        before: Revision,
+        limit: i64,
+    ) -> Result<Vec<WorkflowVersion>, StoreError> {
+        self.read(async |conn| workflow_history(conn, key, before, limit).await).await
+    }
+
+    pub(crate) async fn runs_page(
+        &self,
+        filter: &RunFilter,
+        after: Option<&RunCursor>,
+        limit: usize,
+    ) -> Result<RunPage, StoreError> {
+        type Row = (
+            (String, String, Option<String>, Option<i64>, String, bool, i64, Option<String>, i64, i64),
+            (StoredTime, Option<StoredTime>, Option<StoredTime>, StoredTime, String),
+        );
+        type RowSql = (
+            (Text, Text, Nullable<Text>, Nullable<BigInt>, Text, Bool, BigInt, Nullable<Text>, BigInt, BigInt),
+            (Timestamptz, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, Text),
+        );
+        let statuses: Vec<&str> = if filter.statuses.is_empty() { RunStatus::ALL } else { &filter.statuses }
+            .iter()
+            .map(|status| status.as_str())
+            .collect();
+        let workflow = filter.workflow.as_ref().map(WorkflowId::as_str);
+        let namespace = filter.namespace.as_str();
+        self.read(async |conn| {
+            let total: i64 = PgStatement::<BigInt>::new(
+                "SELECT count(*) FROM runs r WHERE r.namespace = ? AND r.status = ANY(?) \
+                 AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '')",
+            )
+            .bind::<Text, _>(namespace)
+            .bind::<Array<Text>, _>(statuses.clone())
+            .bind::<Nullable<Text>, _>(workflow)
+            .row(conn)
+            .await?;
+            let rows: Vec<Row> = PgStatement::<RowSql>::new(
+                "SELECT r.id, r.namespace, r.workflow_id, r.workflow_revision, r.status, r.paused, r.priority, r.error, \
+                 (SELECT count(*) FROM steps s WHERE s.run_id = r.id), \
+                 (SELECT count(*) FROM steps s WHERE s.run_id = r.id \
+                 AND s.status IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')), \
+                 r.created_at, r.started_at, r.finished_at, r.updated_at, r.updated_by \
+                 FROM runs r WHERE r.namespace = ? AND r.status = ANY(?) AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '') \
+                 AND coalesce((r.created_at, r.id) < (?, ?), true) \
+                 ORDER BY r.created_at DESC, r.id DESC LIMIT ?",
+            )
+            .bind::<Text, _>(namespace)
+            .bind::<Array<Text>, _>(statuses)
+            .bind::<Nullable<Text>, _>(workflow)
+            .bind::<Nullable<Timestamptz>, _>(after.map(|cursor| StoredTime(cursor.created_at)))
+            .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.id.as_str()))
+            .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+            .rows(conn)
+            .await?;
+            let runs = rows.into_iter().map(|((id, ns, workflow, revision, status, paused, priority, error, all, ended), times)| {
+                let (created_at, started_at, finished_at, updated_at, updated_by) = times;
+                let unknown = || StoreError::Row { table: "runs", key: id.clone(), reason: format!("status: {status:?}") };
+                Ok(RunSummary {
+                    status: RunStatus::from_name(&status).ok_or_else(unknown)?,
+                    id: RunId::from_stored(id),
+                    namespace: Namespace::from_stored(ns),
+                    workflow: workflow.map(WorkflowId::from_stored),
+                    workflow_revision: revision,
+                    paused,
+                    priority: i16::try_from(priority).unwrap_or_default(),
+                    error: error.map(Into::into),
+                    steps: all,
+                    steps_ended: ended,
+                    created_at: created_at.0,
+                    started_at: started_at.map(|time| time.0),
+                    finished_at: finished_at.map(|time| time.0),
+                    updated_at: updated_at.0,
+                    updated_by: Actor::new(&updated_by),
+                })
+            });
+            Ok(RunPage::of(runs.collect::<Result<_, StoreError>>()?, total, limit))
+        })
+        .await
+    }
+}
+
+/// Deletes runs that ended longer ago than so many milliseconds, with their steps.
+pub(super) async fn prune_runs(conn: &mut AsyncPgConnection, age_ms: i64) -> Result<(), StoreError> {
+    // One that is retried at this moment is locked, and passed over.
+    PgStatement::<()>::new(
+        "WITH old AS MATERIALIZED (SELECT id FROM runs WHERE finished_at < now() - ?::bigint * interval '1 ms' \
+         ORDER BY finished_at LIMIT ? FOR UPDATE SKIP LOCKED), \
+         deleted AS (DELETE FROM steps s USING old WHERE s.run_id = old.id) \
+         DELETE FROM runs r USING old WHERE r.id = old.id",
+    )
+    .bind::<BigInt, _>(age_ms)
+    .bind::<BigInt, _>(PRUNE_RUNS_MAX)
+    .run(conn)
+    .await?;
+    Ok(())
+}

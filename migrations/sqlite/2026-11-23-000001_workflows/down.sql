@@ -1,0 +1,5 @@
+DROP TABLE steps;
+DROP TABLE runs;
+DROP TABLE workflow_history;
+DROP TABLE workflows;
+DELETE FROM change_log WHERE entity <> 'agent';

@@ -8,6 +8,8 @@
 //! | [`history`] | a checker: logs of operations in, consistency anomalies out |
 //! | [`binary`] | where the server binary is |
 //! | [`wait`] | waiting for a condition, with a limit |
+//! | [`webhook`] | a webhook that counts its effects by idempotency key |
+//! | [`figure`] | how often a test repeats what it proves |
 //!
 //! The crate knows nothing of the product's own crates: what it checks, it checks from the outside.
 //!
@@ -24,7 +26,9 @@
 
 pub mod binary;
 pub mod fault_proxy;
+pub mod figure;
 pub mod history;
 pub mod postgres;
 pub mod stdio;
 pub mod wait;
+pub mod webhook;

@@ -88,6 +88,13 @@ impl ServerOptions {
         }
     }
 
+    /// Adds an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.envs.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Sets what stdin and stdout are.
     #[must_use]
     pub fn wire(mut self, wire: Wire) -> Self {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::error::{Problem, Problems};
@@ -9,6 +10,9 @@ use a2a_core::ids::Namespace;
 use a2a_store::database_url::DatabaseUrl;
 use a2a_store::store::Location;
 use serde::Serialize;
+
+use crate::operator::OperatorFile;
+use crate::runner::RunnerSettings;
 
 /// How agents are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -44,6 +48,12 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// `A2A_WRITE_TIMEOUT_MS`
     pub write_timeout_ms: Option<String>,
+    /// `A2A_CONFIG`
+    pub operator_file: Option<PathBuf>,
+    /// `A2A_STEPS_MAX`
+    pub steps_max: Option<String>,
+    /// `A2A_LEASE_MS`
+    pub lease_ms: Option<String>,
 }
 
 /// Valid settings.
@@ -59,6 +69,10 @@ pub struct Config {
     pub write_timeout: Duration,
     /// A call that comes while agents are still being loaded waits this long.
     pub ready_timeout: Duration,
+    /// How this process takes part in runs.
+    pub runner: RunnerSettings,
+    /// What its executors may do.
+    pub operator: Arc<OperatorFile>,
 }
 
 /// The name of the embedded database in the data directory.
@@ -66,6 +80,14 @@ const SQLITE_FILE: &str = "a2a.db";
 const WRITE_TIMEOUT_DEFAULT_MS: u64 = 10_000;
 /// Below this a healthy disk may miss the deadline; above it every client has given up.
 const WRITE_TIMEOUT_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=55_000;
+const STEPS_MAX_DEFAULT: usize = 16;
+const STEPS_MAX_RANGE: std::ops::RangeInclusive<usize> = 0..=256;
+/// Steps that a process works on by itself go to another within seconds of its death.
+const LEASE_DEFAULT: Duration = Duration::from_secs(15);
+/// A client that is started again has this long to go on with a step that it has pulled.
+const PULL_LEASE_DEFAULT: Duration = Duration::from_secs(45);
+/// Below this a busy machine loses steps that it works on; above it a dead process holds them for too long.
+const LEASE_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
 /// Some clients give up after a second and a half, most wait a minute: enough for the largest registry to load.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -141,32 +163,59 @@ impl Config {
                 Namespace::default()
             }
         };
-        let write_timeout_ms = match set(&settings.write_timeout_ms) {
-            None => WRITE_TIMEOUT_DEFAULT_MS,
-            Some(text) => match text.parse() {
-                Ok(millis) if WRITE_TIMEOUT_RANGE_MS.contains(&millis) => millis,
-                _ => {
-                    problem(
-                        "A2A_WRITE_TIMEOUT_MS",
-                        format!(
-                            "is {text:?}; use milliseconds from {} to {}",
-                            WRITE_TIMEOUT_RANGE_MS.start(),
-                            WRITE_TIMEOUT_RANGE_MS.end()
-                        ),
-                    );
-                    WRITE_TIMEOUT_DEFAULT_MS
-                }
-            },
+        let write_timeout_ms = number(
+            "A2A_WRITE_TIMEOUT_MS",
+            "milliseconds",
+            settings.write_timeout_ms.as_deref(),
+            &WRITE_TIMEOUT_RANGE_MS,
+            &mut problem,
+        );
+        let steps_max =
+            number("A2A_STEPS_MAX", "a number", settings.steps_max.as_deref(), &STEPS_MAX_RANGE, &mut problem);
+        let lease_ms =
+            number("A2A_LEASE_MS", "milliseconds", settings.lease_ms.as_deref(), &LEASE_RANGE_MS, &mut problem);
+        let lease = lease_ms.map(Duration::from_millis);
+        let runner = RunnerSettings {
+            steps_max: steps_max.unwrap_or(STEPS_MAX_DEFAULT),
+            lease: lease.unwrap_or(LEASE_DEFAULT),
+            pull_lease: lease.unwrap_or(PULL_LEASE_DEFAULT),
+        };
+        let operator = match OperatorFile::find(settings.operator_file.as_deref()) {
+            Ok(operator) => Arc::new(operator),
+            Err(found) => {
+                problems.extend(found.0);
+                Arc::new(OperatorFile::none())
+            }
         };
         match location {
             Some(location) if problems.is_empty() => Ok(Self {
                 storage,
                 location,
                 namespace,
-                write_timeout: Duration::from_millis(write_timeout_ms),
+                write_timeout: Duration::from_millis(write_timeout_ms.unwrap_or(WRITE_TIMEOUT_DEFAULT_MS)),
                 ready_timeout: READY_TIMEOUT,
+                runner,
+                operator,
             }),
             _ => Err(Problems(problems)),
+        }
+    }
+}
+
+/// A number within a range, `None` when it is not set.
+fn number<T: std::str::FromStr + PartialOrd + fmt::Display>(
+    name: &str,
+    unit: &str,
+    text: Option<&str>,
+    range: &std::ops::RangeInclusive<T>,
+    problem: &mut impl FnMut(&str, String),
+) -> Option<T> {
+    let text = text.map(str::trim).filter(|text| !text.is_empty())?;
+    match text.parse() {
+        Ok(number) if range.contains(&number) => Some(number),
+        _ => {
+            problem(name, format!("is {text:?}; use {unit} from {} to {}", range.start(), range.end()));
+            None
         }
     }
 }
@@ -195,10 +244,22 @@ mod tests {
             namespace: text("a b"),
             write_timeout_ms: text("soon"),
             data_dir: None,
+            operator_file: Some("here.yaml".into()),
+            steps_max: text("257"),
+            lease_ms: text("999"),
         };
         let problems = Config::new(&settings).unwrap_err();
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
-        for name in ["DATABASE_URL", "A2A_STORAGE", "USE_PERSISTED_REGISTRY", "A2A_NAMESPACE", "A2A_WRITE_TIMEOUT_MS"] {
+        for name in [
+            "DATABASE_URL",
+            "A2A_STORAGE",
+            "USE_PERSISTED_REGISTRY",
+            "A2A_NAMESPACE",
+            "A2A_WRITE_TIMEOUT_MS",
+            "A2A_CONFIG",
+            "A2A_STEPS_MAX",
+            "A2A_LEASE_MS",
+        ] {
             assert!(named.contains(&name), "{name} not in {named:?}");
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use a2a_core::error::Problems;
 use a2a_core::ids::{OpId, Revision};
+use a2a_core::workflow::run::StepStatus;
 use a2a_store::writer::WriteError;
 
 /// An error of an operation of the `Hub`. Its text may be shown to anyone: it holds no SQL, hosts or credentials.
@@ -12,26 +13,32 @@ pub enum HubError {
     /// The input is not valid.
     #[error("{0}")]
     Invalid(#[from] Problems),
-    /// There is no such agent.
-    #[error("there is no agent {id:?}{}", nearest_text(nearest))]
+    /// There is no such thing.
+    #[error("there is no {entity} {id:?}{}", nearest_text(nearest))]
     NotFound {
+        /// What kind of thing: agent, workflow, run or step.
+        entity: &'static str,
         /// What was asked for.
         id: String,
         /// Ids that look like it.
         nearest: Vec<String>,
     },
-    /// The start of an id fits several agents.
-    #[error("{id:?} fits several agents: {}; use a whole id", candidates.join(", "))]
+    /// The start of an id fits several things.
+    #[error("{id:?} fits several {entity}s: {}; use a whole id", candidates.join(", "))]
     Ambiguous {
+        /// What kind of thing: agent, workflow or run.
+        entity: &'static str,
         /// What was asked for.
         id: String,
-        /// Some of the agents.
+        /// Some of them.
         candidates: Vec<String>,
     },
-    /// The agent is not at the expected revision.
-    #[error("{}", conflict_text(id, *expected, *current))]
+    /// It is not at the expected revision.
+    #[error("{}", conflict_text(entity, id, *expected, *current))]
     Conflict {
-        /// The agent.
+        /// What kind of thing: agent or workflow.
+        entity: &'static str,
+        /// Which one.
         id: String,
         /// The revision that the caller expected.
         expected: Revision,
@@ -80,6 +87,29 @@ pub enum HubError {
         /// The names of the writes.
         op_ids: Vec<OpId>,
     },
+    /// The claim that a worker names is over.
+    #[error(
+        "this claim is over: the step is {status} at attempt {attempt}; its result is not taken; \
+         call work_next for other work"
+    )]
+    ClaimOver {
+        /// Where the step stands.
+        status: StepStatus,
+        /// Its attempt.
+        attempt: i32,
+    },
+    /// It cannot be done in the state in which the run or step is.
+    #[error("{reason}")]
+    Refused {
+        /// Why, and what can be done instead.
+        reason: String,
+    },
+    /// A queue has as much as it may have. Nothing was changed.
+    #[error("{reason}")]
+    QueueFull {
+        /// Which queue, and what to do.
+        reason: String,
+    },
     /// The process is ending. Nothing was changed.
     #[error("the server is shutting down; nothing was changed")]
     Closed,
@@ -93,12 +123,12 @@ fn reason_text(reason: &Option<String>) -> String {
     reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
 }
 
-fn conflict_text(id: &str, expected: Revision, current: Revision) -> String {
+fn conflict_text(entity: &str, id: &str, expected: Revision, current: Revision) -> String {
     match (expected, current) {
-        (0, _) => format!("agent {id:?} exists at revision {current}; expected_revision 0 means that it must not"),
-        (_, 0) => format!("agent {id:?} does not exist; leave expected_revision out to make it"),
+        (0, _) => format!("{entity} {id:?} exists at revision {current}; expected_revision 0 means that it must not"),
+        (_, 0) => format!("{entity} {id:?} does not exist; leave expected_revision out to make it"),
         _ => format!(
-            "agent {id:?} is at revision {current}, not {expected}; read it again and repeat with \
+            "{entity} {id:?} is at revision {current}, not {expected}; read it again and repeat with \
              expected_revision {current}"
         ),
     }
@@ -120,6 +150,9 @@ impl HubError {
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable => "unavailable",
             Self::Unknown { .. } => "unknown",
+            Self::ClaimOver { .. } => "claim_over",
+            Self::Refused { .. } => "refused",
+            Self::QueueFull { .. } => "queue_full",
             Self::Closed => "closed",
         }
     }
@@ -129,7 +162,12 @@ impl HubError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::NotReady { .. } | Self::Overloaded { .. } | Self::Unavailable | Self::Unknown { .. } | Self::Closed
+            Self::NotReady { .. }
+                | Self::Overloaded { .. }
+                | Self::QueueFull { .. }
+                | Self::Unavailable
+                | Self::Unknown { .. }
+                | Self::Closed
         )
     }
 }

@@ -1,7 +1,11 @@
 //! The running system: one method for each operation. Every face calls these.
 
 mod agents;
+mod run_list;
+mod runs;
 mod stats;
+mod work;
+mod workflows;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,6 +16,8 @@ use a2a_store::error::StoreError;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
 use a2a_store::store::Store;
 pub use a2a_store::store::ToolUsage;
+use a2a_store::workflow_view::WorkflowView;
+use a2a_store::workflow_writer::WorkflowWriter;
 use a2a_store::writer::Writer;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -19,15 +25,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, StorageMode};
 use crate::error::HubError;
+use crate::executors::Executors;
+use crate::runner::Runner;
 
 pub use agents::{
     AgentHistoryEntry, DeployOptions, DeployedAgent, Durability, RemoveOptions, RemovedAgent, UpdateOptions,
     WriteStatus,
 };
+pub use run_list::{RunList, RunQuery, RunSummary, StepPayloads};
+pub use runs::{INLINE_WORKFLOW, InvokeRequest, RunControl, RunRequest, StartedRun, workflow_name};
 pub use stats::{DatabaseStats, FeedStats, HubStats};
+pub use work::{PROGRESS_WITHIN, WorkItem, WorkOutcome, WorkUpdate};
+pub use workflows::{SaveOptions, SavedWorkflow, WorkflowPage};
 
 /// How long what was accepted may take to be committed when the process ends.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// How long giving back the steps that are worked on may take; those that are not are free when their leases run out.
+const RELEASE_LIMIT: Duration = Duration::from_millis(300);
 
 /// The running system. Cheap to clone; all clones are the same system.
 #[derive(Debug, Clone)]
@@ -38,6 +52,7 @@ pub struct Hub {
 struct Inner {
     config: Config,
     cache: Arc<Cache>,
+    workflows: Arc<WorkflowView>,
     feed: Arc<FeedStatus>,
     running: OnceLock<Running>,
     shutdown: CancellationToken,
@@ -54,6 +69,8 @@ impl std::fmt::Debug for Inner {
 struct Running {
     store: Store,
     writer: Writer,
+    workflow_writer: WorkflowWriter,
+    runner: Runner,
 }
 
 impl Hub {
@@ -64,6 +81,7 @@ impl Hub {
         let inner = Arc::new(Inner {
             config,
             cache: Arc::new(Cache::new(Registry::new())),
+            workflows: Arc::default(),
             feed: Arc::default(),
             running: OnceLock::new(),
             shutdown: CancellationToken::new(),
@@ -94,6 +112,10 @@ impl Hub {
 
     async fn running(&self) -> Result<&Running, HubError> {
         let mut loaded = self.inner.feed.loaded();
+        // Nearly always; the rest takes a timer and copies.
+        if let (LoadState::Loaded, Some(running)) = (&*loaded.borrow(), self.inner.running.get()) {
+            return Ok(running);
+        }
         let wait = loaded.wait_for(|state| !matches!(state, LoadState::Loading(_)));
         let state = match tokio::time::timeout(self.inner.config.ready_timeout, wait).await {
             Ok(Ok(state)) => state.clone(),
@@ -151,7 +173,9 @@ impl Hub {
     /// Ends the system: commits what was accepted, within a second, and reports the rest to its callers as not done.
     pub async fn close(&self) {
         if let Some(running) = self.inner.running.get() {
-            running.writer.close(CLOSE_LIMIT).await;
+            // Ordering: the runner gives its steps back through the writer, which therefore closes after it.
+            running.runner.close(RELEASE_LIMIT).await;
+            tokio::join!(running.writer.close(CLOSE_LIMIT), running.workflow_writer.close(CLOSE_LIMIT));
         }
         self.inner.shutdown.cancel();
     }
@@ -162,11 +186,27 @@ async fn run(inner: Arc<Inner>) {
     let Some(store) = open_store(&inner).await else { return };
     let committed = Arc::new(Notify::new());
     let writer = Writer::start(store.clone(), inner.cache.clone(), committed.clone());
-    if inner.running.set(Running { store: store.clone(), writer }).is_err() {
+    let workflow_writer = WorkflowWriter::start(store.clone(), inner.workflows.clone(), committed.clone());
+    let runner = Runner::start(
+        inner.config.runner.clone(),
+        inner.workflows.clone(),
+        inner.cache.clone(),
+        workflow_writer.clone(),
+        Arc::new(Executors::new(inner.config.operator.clone())),
+    );
+    if inner.running.set(Running { store: store.clone(), writer, workflow_writer, runner }).is_err() {
         tracing::error!("the system was started twice");
         return;
     }
-    feed::run(store, inner.cache.clone(), inner.feed.clone(), committed, inner.shutdown.clone()).await;
+    feed::run(
+        store,
+        inner.cache.clone(),
+        inner.workflows.clone(),
+        inner.feed.clone(),
+        committed,
+        inner.shutdown.clone(),
+    )
+    .await;
 }
 
 async fn open_store(inner: &Inner) -> Option<Store> {

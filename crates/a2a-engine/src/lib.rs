@@ -11,6 +11,10 @@
 
 pub mod config;
 pub mod doctor;
+pub mod egress;
 pub mod error;
+pub mod executors;
 pub mod hub;
 pub mod maintenance;
+pub mod operator;
+pub mod runner;

@@ -122,7 +122,7 @@ pub struct AgentHistoryEntry {
 type Item<T> = Result<T, HubError>;
 
 impl Hub {
-    fn namespace(&self, named: Option<&Namespace>) -> Namespace {
+    pub(super) fn namespace(&self, named: Option<&Namespace>) -> Namespace {
         named.unwrap_or(self.default_namespace()).clone()
     }
 
@@ -228,9 +228,12 @@ impl Hub {
 
     fn failed(&self, key: &AgentKey, expected: Option<Revision>, outcome: Outcome) -> HubError {
         match outcome {
-            Outcome::Conflict { current } => {
-                HubError::Conflict { id: key.id.to_string(), expected: expected.unwrap_or_default(), current }
-            }
+            Outcome::Conflict { current } => HubError::Conflict {
+                entity: "agent",
+                id: key.id.to_string(),
+                expected: expected.unwrap_or_default(),
+                current,
+            },
             Outcome::Rejected { reason } => HubError::Rejected { reason },
             Outcome::Aborted => HubError::Aborted,
             _ => self.not_found(&key.namespace, key.id.as_str()),
@@ -243,7 +246,7 @@ impl Hub {
             Resolved::Ambiguous(candidates) => candidates.iter().map(ToString::to_string).collect(),
             Resolved::Exact(agent) | Resolved::UniquePrefix(agent) => vec![agent.spec.id.to_string()],
         };
-        HubError::NotFound { id: id.chars().take(limits::ID_CHARS_MAX).collect(), nearest }
+        HubError::NotFound { entity: "agent", id: id.chars().take(limits::ID_CHARS_MAX).collect(), nearest }
     }
 
     /// One agent by its id or the unique start of it.
@@ -257,6 +260,7 @@ impl Hub {
         match resolved {
             Resolved::Exact(agent) | Resolved::UniquePrefix(agent) => Ok(agent),
             Resolved::Ambiguous(candidates) => Err(HubError::Ambiguous {
+                entity: "agent",
                 id: id.to_owned(),
                 candidates: candidates.iter().map(ToString::to_string).collect(),
             }),
@@ -390,7 +394,7 @@ impl Hub {
         match latest {
             Some(AgentVersion { agent, removed_at: None }) if agent.revision == expected => Ok(agent),
             Some(AgentVersion { agent, removed_at: None }) => {
-                Err(HubError::Conflict { id: key.id.to_string(), expected, current: agent.revision })
+                Err(HubError::Conflict { entity: "agent", id: key.id.to_string(), expected, current: agent.revision })
             }
             _ => Err(self.not_found(&key.namespace, key.id.as_str())),
         }
@@ -441,7 +445,7 @@ impl Hub {
 }
 
 /// An error of a read of the database, for a caller.
-fn read<T>(result: Result<T, a2a_store::error::StoreError>) -> Result<T, HubError> {
+pub(super) fn read<T>(result: Result<T, a2a_store::error::StoreError>) -> Result<T, HubError> {
     result.map_err(|error| {
         tracing::warn!(%error, "a read of the database failed");
         HubError::Unavailable

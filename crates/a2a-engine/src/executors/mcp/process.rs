@@ -1,0 +1,98 @@
+//! An MCP server as a program of this machine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::AbortHandle;
+
+use crate::executors::excerpt;
+use crate::operator::Secret;
+
+/// How much of the end of the standard error is kept, for the error of a step.
+const STDERR_BYTES_MAX: usize = 2 * 1024;
+const STDERR_CHARS_MAX: usize = 500;
+const READ_BYTES: usize = 4 * 1024;
+
+/// A program with its process group, which is killed when this is dropped.
+pub(super) struct Process {
+    /// Ordering: dropped before the child. As long as nobody has asked for the exit status of its leader, the number
+    /// of the group belongs to this group and to no other.
+    _group: Group,
+    _child: Child,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    reading: AbortHandle,
+}
+
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // It fails when nothing is left of the group, which is what is wanted.
+        let _gone = kill_process_group(self.0, Signal::KILL);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+impl Process {
+    /// Starts a program without a shell, with this environment and no other.
+    pub(super) fn start(
+        argv: &[String],
+        env: &BTreeMap<String, Secret>,
+        cwd: Option<&Path>,
+    ) -> io::Result<(Self, ChildStdout, ChildStdin)> {
+        let Some((program, arguments)) = argv.split_first() else {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no program"));
+        };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(env.iter().map(|(name, value)| (name, value.expose())))
+            .current_dir(cwd.unwrap_or("/".as_ref()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()?;
+        let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let group = Group(id.ok_or_else(|| io::Error::other("it has no process id"))?);
+        let (stdout, stdin) = (child.stdout.take(), child.stdin.take());
+        let stderr: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let reading = tokio::spawn(keep_end(child.stderr.take(), stderr.clone())).abort_handle();
+        let process = Self { _group: group, _child: child, stderr, reading };
+        match (stdout, stdin) {
+            (Some(stdout), Some(stdin)) => Ok((process, stdout, stdin)),
+            _ => Err(io::Error::other("it has no standard streams")),
+        }
+    }
+
+    /// The end of what it has written to its standard error.
+    pub(super) fn last_words(&self) -> String {
+        excerpt(&self.stderr.lock(), STDERR_CHARS_MAX)
+    }
+}
+
+/// Reads everything, so that the program does not wait, and keeps the end.
+async fn keep_end(stream: Option<impl AsyncRead + Unpin>, kept: Arc<Mutex<Vec<u8>>>) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = [0; READ_BYTES];
+    // What can't be read is missing from an error message and does no other harm.
+    while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+        let mut kept = kept.lock();
+        kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
+        kept.drain(..excess);
+    }
+}

@@ -2,6 +2,8 @@
 //!
 //! Both servers speak over socket pairs through the same transport, first inside this process, then each as a process
 //! of its own. The client writes and reads raw lines and blocks, so that it is not what is measured.
+// The futures of the tools, one within another, are deeper than the compiler looks by default.
+#![recursion_limit = "256"]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

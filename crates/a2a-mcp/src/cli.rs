@@ -4,6 +4,7 @@
 //! with one of the exit codes that its help names.
 
 mod agents;
+mod argument;
 mod demo;
 mod doctor;
 mod documents;
@@ -11,8 +12,11 @@ mod error;
 mod log;
 mod migrate;
 mod output;
+mod runs;
 mod settings;
 mod table;
+mod worker;
+mod workflows;
 mod yaml;
 
 use std::io::IsTerminal as _;
@@ -63,6 +67,8 @@ fn more_help(examples: &str) -> String {
     after_help = more_help(
         "  a2a-mcp agents deploy examples/agents      load a folder of agents
   a2a-mcp agents search \"slow query\"         find the agent for a need
+  a2a-mcp workflows save examples/workflows  save workflows over those agents
+  a2a-mcp runs start first-run --watch       start one, and see what happens
   a2a-mcp doctor                             check everything from the settings to a second process
   DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp migrate status
 
@@ -99,6 +105,35 @@ enum Command {
   a2a-mcp agents show postgres-tuner"
     ))]
     Agents(agents::Command),
+    /// Save, show and remove workflows
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp workflows save examples/workflows --dry-run
+  a2a-mcp workflows list
+  a2a-mcp workflows show review-release --mermaid"
+    ))]
+    Workflows(workflows::Command),
+    /// Start, watch and control runs of workflows
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp runs start review-release --input @release.json
+  a2a-mcp runs list --status waiting
+  a2a-mcp runs show run-k3v
+  a2a-mcp runs answer run-k3v '{\"release\": true}'"
+    ))]
+    Runs(runs::Command),
+    /// Carry runs on without a client, until told to end
+    #[command(
+        long_about = "Carry runs on without a client, until told to end.\n\nServers that clients have started carry runs \
+            on as well; a worker does it while no client runs. It takes every step that a server can do by itself: \
+            built-in ones, and those that call other agents, tools, webhooks or commands as the operator's file \
+            (A2A_CONFIG) allows. Steps of pull agents wait for a client session.\n\nOn SIGTERM or SIGINT it gives back \
+            what it works on and ends with 0. What it does it logs to standard error. Several workers may run.",
+        after_help = more_help(
+            "  a2a-mcp worker
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp worker --steps-max 64
+  a2a-mcp worker --config /etc/a2a-mcp/config.yaml"
+        )
+    )]
+    Worker,
     /// Bring the schema of the database up to date, look at it, or undo a step
     #[command(subcommand, after_help = more_help(
         "  a2a-mcp migrate status
@@ -180,9 +215,12 @@ fn run() -> Result<Exit, CliError> {
         None => Command::Serve,
     };
     let log = Log::start();
-    let checked = environment.result().and_then(|()| cli.settings.check(&log));
+    let level = if matches!(command, Command::Worker) { settings::LOG_DEFAULT_WORKER } else { settings::LOG_DEFAULT };
+    let checked = environment.result().and_then(|()| cli.settings.check(&log, level));
     if let Command::Doctor(args) = &command {
         // A wrong setting is a finding like any other.
+        // It looks at the database and takes no step of a run.
+        let checked = checked.map(only_looking);
         return runtime()?.block_on(doctor::run(args, &cli.settings, &sources, checked));
     }
     let config = checked?;
@@ -211,6 +249,9 @@ async fn execute(command: Command, config: Config, settings: &settings::Args) ->
     match command {
         Command::Serve => serve(config, settings).await,
         Command::Agents(command) => agents::run(command, config, settings).await,
+        Command::Workflows(command) => workflows::run(command, config, settings).await,
+        Command::Runs(command) => runs::run(command, config, settings).await,
+        Command::Worker => worker::run(config).await,
         Command::Migrate(command) => migrate::run(&command, &config).await,
         Command::Demo => demo(settings).await,
         Command::Doctor(_) | Command::Completions { .. } => Ok(Exit::Done),
@@ -246,7 +287,13 @@ async fn open(mut config: Config) -> Result<Hub, CliError> {
         output::note("warning: A2A_STORAGE is memory, so nothing of this command is kept when it ends");
     }
     config.ready_timeout = READY_TIMEOUT;
-    let hub = Hub::open(config);
+    let hub = Hub::open(only_looking(config));
     hub.ready().await?;
     Ok(hub)
+}
+
+/// A command that ends in a moment takes no step of a run: it would give it back half done.
+fn only_looking(mut config: Config) -> Config {
+    config.runner.steps_max = 0;
+    config
 }

@@ -20,6 +20,13 @@ pub(crate) struct ToolError {
 }
 
 impl ToolError {
+    /// Says what can be done, in a line of its own.
+    pub(crate) fn with_hint(mut self, hint: &str) -> Self {
+        self.message.push('\n');
+        self.message.push_str(hint);
+        self
+    }
+
     /// The short name of the error.
     pub(crate) fn code(&self) -> &'static str {
         self.code

@@ -20,16 +20,25 @@ use super::log::Log;
 pub(crate) const DOTENV: &str = ".env";
 /// More than any file of settings has.
 const DOTENV_BYTES_MAX: u64 = 1024 * 1024;
-const LOG_DEFAULT: &str = "warn";
+/// What is logged when no setting says otherwise.
+pub(crate) const LOG_DEFAULT: &str = "warn";
+/// A worker has no client that shows what it does.
+pub(crate) const LOG_DEFAULT_WORKER: &str = "info";
+
+/// The one setting that a `.env` file cannot make.
+const OPERATOR_FILE: &str = "A2A_CONFIG";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 9] = [
+pub(crate) const VARIABLES: [(&str, &str); 12] = [
     ("DATABASE_URL", "database_url"),
     ("A2A_STORAGE", "storage"),
     ("USE_PERSISTED_REGISTRY", "use_persisted_registry"),
     ("A2A_DATA_DIR", "data_dir"),
     ("A2A_NAMESPACE", "namespace"),
     ("A2A_WRITE_TIMEOUT_MS", "write_timeout_ms"),
+    (OPERATOR_FILE, "operator_file"),
+    ("A2A_STEPS_MAX", "steps_max"),
+    ("A2A_LEASE_MS", "lease_ms"),
     ("A2A_TOOLS", "tools"),
     ("A2A_ACTOR", "actor"),
     ("A2A_LOG", "log"),
@@ -60,13 +69,22 @@ pub(crate) struct Args {
     /// Milliseconds a write may wait for the database, 100 to 55000 [default: 10000]
     #[arg(long, env = "A2A_WRITE_TIMEOUT_MS", value_name = "MS", global = true, hide_env_values = true)]
     write_timeout_ms: Option<String>,
+    /// File of the operator: what steps may reach, MCP servers, commands [default: config.yaml in the user's configuration directory]
+    #[arg(long = "config", env = "A2A_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
+    operator_file: Option<OsString>,
+    /// Steps of workflows that serve and worker do at once, 0 to 256 [default: 16]
+    #[arg(long, env = "A2A_STEPS_MAX", value_name = "N", global = true, hide_env_values = true)]
+    steps_max: Option<String>,
+    /// Milliseconds after which a step without a sign of its process goes to another [default: 15000, pulled ones 45000]
+    #[arg(long, env = "A2A_LEASE_MS", value_name = "MS", global = true, hide_env_values = true)]
+    lease_ms: Option<String>,
     /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
     #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
     tools: Option<String>,
     /// Name that changes are recorded under [default: who makes them]
     #[arg(long, env = "A2A_ACTOR", value_name = "NAME", global = true, hide_env_values = true)]
     actor: Option<String>,
-    /// What is logged to standard error: error, warn, info, debug, trace or a filter [default: warn]
+    /// What is logged to standard error: error, warn, info, debug, trace or a filter [default: warn, for worker info]
     #[arg(long, env = "A2A_LOG", value_name = "FILTER", global = true, hide_env_values = true)]
     log: Option<String>,
 }
@@ -91,11 +109,11 @@ fn set(text: &Option<String>) -> Option<String> {
 }
 
 impl Args {
-    /// Validates all settings and starts the log.
+    /// Validates all settings and starts the log, at `level` unless a setting says otherwise.
     ///
     /// # Errors
     /// All problems, each naming its variable.
-    pub(crate) fn check(&self, log: &Log) -> Result<Config, CliError> {
+    pub(crate) fn check(&self, log: &Log, level: &str) -> Result<Config, CliError> {
         let settings = Settings {
             database_url: self.database_url.clone(),
             storage: self.storage.clone(),
@@ -103,8 +121,11 @@ impl Args {
             data_dir: self.data_dir.clone().map(PathBuf::from),
             namespace: self.namespace.clone(),
             write_timeout_ms: self.write_timeout_ms.clone(),
+            operator_file: self.operator_file.clone().map(PathBuf::from),
+            steps_max: self.steps_max.clone(),
+            lease_ms: self.lease_ms.clone(),
         };
-        match (Config::new(&settings), self.filter()) {
+        match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
                 // Ordering: before anything that logs. Standard output belongs to results and to the protocol.
                 log.install(filter);
@@ -118,8 +139,8 @@ impl Args {
         }
     }
 
-    fn filter(&self) -> Result<EnvFilter, Problem> {
-        let text = set(&self.log).unwrap_or_else(|| LOG_DEFAULT.to_owned());
+    fn filter(&self, level: &str) -> Result<EnvFilter, Problem> {
+        let text = set(&self.log).unwrap_or_else(|| level.to_owned());
         let parse = |text: &str| {
             EnvFilter::builder().parse(text).map_err(|error| Problem {
                 path: "A2A_LOG".to_owned(),
@@ -168,6 +189,9 @@ impl Args {
             "data_dir" => self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
             "namespace" => set(&self.namespace),
             "write_timeout_ms" => set(&self.write_timeout_ms),
+            "operator_file" => self.operator_file.as_ref().map(|file| file.to_string_lossy().into_owned()),
+            "steps_max" => set(&self.steps_max),
+            "lease_ms" => set(&self.lease_ms),
             "tools" => set(&self.tools),
             "actor" => set(&self.actor),
             _ => set(&self.log),
@@ -272,6 +296,12 @@ impl Environment {
         let mut ours = String::new();
         for entry in dotenvy::from_read_iter(text.as_bytes()) {
             let (key, value) = entry.map_err(|error| problem(&error, text))?;
+            if key == OPERATOR_FILE {
+                return Err(format!(
+                    "sets {OPERATOR_FILE}, which decides what programs this one may start; a file in whatever folder a \
+                     client works in must not: set it in the environment or with --config, and take it out here"
+                ));
+            }
             let is_ours = VARIABLES.iter().any(|(variable, _)| *variable == key);
             if is_ours && std::env::var_os(&key).is_none() && loaded.insert(key.clone()) {
                 ours.push_str(&assignment(&key, &value));

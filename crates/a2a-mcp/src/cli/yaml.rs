@@ -22,6 +22,11 @@ const AGENT_FIELDS: [&str; 13] = [
 ];
 const CAPABILITY_FIELDS: [&str; 5] = ["name", "description", "input_schema", "output_schema", "example_queries"];
 
+const WORKFLOW_FIELDS: [&str; 9] =
+    ["id", "namespace", "name", "description", "context", "timeout_s", "max_parallel", "steps", "result"];
+const STEP_FIELDS: [&str; 10] =
+    ["name", "agent", "capability", "depends_on", "run_if", "skip_if", "input", "retry", "timeout_s", "on_failure"];
+
 /// Writes one agent document.
 pub(crate) fn agent(document: &Map<String, Value>) -> String {
     let mut text = String::new();
@@ -35,6 +40,39 @@ pub(crate) fn agent(document: &Map<String, Value>) -> String {
         }
     }
     text
+}
+
+/// Writes one workflow document, without what is the default anyway.
+pub(crate) fn workflow(document: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    for (key, value) in ordered(document, &WORKFLOW_FIELDS) {
+        match (key, value) {
+            ("context", Value::Object(fields)) if fields.is_empty() => {}
+            ("steps", Value::Array(items)) => {
+                text.push_str("steps:\n");
+                items.iter().for_each(|item| item_of(&mut text, &plain_step(item), 2, &STEP_FIELDS));
+            }
+            _ => entry(&mut text, key, value, 0),
+        }
+    }
+    text
+}
+
+/// A step as people write it: dependencies that say nothing more by their names.
+fn plain_step(step: &Value) -> Value {
+    let mut step = step.clone();
+    let Some(fields) = step.as_object_mut() else { return step };
+    if let Some(Value::Array(dependencies)) = fields.get_mut("depends_on") {
+        for dependency in dependencies {
+            if let Some(name) = dependency.get("step").filter(|_| dependency.get("required").is_none()) {
+                *dependency = name.clone();
+            }
+        }
+    }
+    if fields.get("on_failure").is_some_and(|value| value == "fail") {
+        fields.remove("on_failure");
+    }
+    step
 }
 
 fn ordered<'m>(map: &'m Map<String, Value>, order: &[&str]) -> Vec<(&'m str, &'m Value)> {

@@ -1,6 +1,7 @@
 //! Tools on agents.
 
 mod deploy;
+pub(crate) mod invoke;
 mod list;
 mod remove;
 mod row;
@@ -13,5 +14,5 @@ use crate::server::Server;
 
 /// All tools on agents.
 pub(crate) fn routes() -> Vec<ToolRoute<Server>> {
-    vec![deploy::route(), list::route(), search::route(), update::route(), remove::route()]
+    vec![deploy::route(), invoke::route(), list::route(), search::route(), update::route(), remove::route()]
 }

@@ -9,13 +9,16 @@ use tempfile::TempDir;
 
 mod postgres;
 
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 12] = [
     "DATABASE_URL",
     "A2A_STORAGE",
     "USE_PERSISTED_REGISTRY",
     "A2A_DATA_DIR",
     "A2A_NAMESPACE",
     "A2A_WRITE_TIMEOUT_MS",
+    "A2A_CONFIG",
+    "A2A_STEPS_MAX",
+    "A2A_LEASE_MS",
     "A2A_TOOLS",
     "A2A_ACTOR",
     "A2A_LOG",

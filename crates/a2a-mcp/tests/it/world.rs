@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::LazyLock;
 
+pub(crate) use a2a_testing::figure::figure;
 use a2a_testing::postgres::{TestDatabase, postgres_or_skip};
 use a2a_testing::stdio::{RpcError, ServerOptions, ServerProcess, ToolReply};
 use serde_json::{Value, json};
@@ -36,11 +37,6 @@ pub(crate) use on_both;
 /// The real program.
 pub(crate) fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_a2a-mcp"))
-}
-
-/// One figure of two: the first in every run, the second when `A2A_SOAK=1`.
-pub(crate) fn figure(ci: usize, soak: usize) -> usize {
-    if std::env::var_os("A2A_SOAK").is_some_and(|value| value == "1") { soak } else { ci }
 }
 
 /// Holds the machine for one test that loads it or measures time, across test processes too: on a small machine two of

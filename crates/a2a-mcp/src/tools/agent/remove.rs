@@ -128,7 +128,7 @@ fn run<'s>(call: Call<'s>, args: RemoveArgs) -> Answer<'s, RemoveResult> {
             text.push_str(&format!("\n{}: {}", item.id, item.error.as_deref().unwrap_or_default()));
         }
         let about = (args.ids.len() == 1).then(|| args.ids.first().cloned()).flatten();
-        Ok(Reply { result: RemoveResult { durability, removed, failed, agents }, text, about })
+        Ok(Reply { about, ..Reply::new(RemoveResult { durability, removed, failed, agents }, text) })
     }
     .boxed()
 }

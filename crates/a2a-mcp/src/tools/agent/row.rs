@@ -7,6 +7,8 @@ use a2a_engine::hub::Hub;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(super) use crate::text::{one_line, shortened};
+
 /// Longest description in a row.
 const DESCRIPTION_CHARS: usize = 160;
 
@@ -67,20 +69,6 @@ impl AgentRow {
         }
         line
     }
-}
-
-/// The start of a text.
-pub(super) fn shortened(text: &str, chars: usize) -> String {
-    let mut short: String = text.chars().take(chars).collect();
-    if short.len() < text.len() {
-        short.push('…');
-    }
-    short
-}
-
-/// A text without control characters and line breaks of any kind; two of those are no control characters in Unicode.
-pub(super) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') { ' ' } else { c }).collect()
 }
 
 /// How old an answer may be, in milliseconds, when that is worth telling.

@@ -92,7 +92,7 @@ fn run<'s>(call: Call<'s>, args: UpdateArgs) -> Answer<'s, UpdateResult> {
             replaced_revision: done.replaced_revision,
         };
         let text = format!("{} {}: revision {} ({durability})", result.id, result.status, result.revision);
-        Ok(Reply { about: Some(result.id.clone()), result, text })
+        Ok(Reply { about: Some(result.id.clone()), ..Reply::new(result, text) })
     }
     .boxed()
 }

@@ -5,7 +5,7 @@
 //! the same step may be given to another process, with the same [`StepWork::idempotency_key`].
 //!
 //! Invariant: what an agent or a workflow says is only ever looked up in the operator's file
-//! ([`OperatorFile`](crate::operator::OperatorFile)). Nothing stored can name a program, a server or an origin that this
+//! ([`OperatorFile`]). Nothing stored can name a program, a server or an origin that this
 //! file does not have.
 
 mod a2a;

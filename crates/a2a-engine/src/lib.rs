@@ -1,7 +1,7 @@
 //! The running system: [`hub::Hub`] opens the store, fills the cache, and owns the writer and the feed.
 //!
 //! One async method for each operation; every face (tools, command line) calls these and nothing below them. The crate
-//! knows no wire protocol and no command line.
+//! serves no protocol and knows no command line; of other protocols it is a client, in its executors.
 //!
 //! Invariants:
 //! - [`hub::Hub::open`] returns at once. Operations wait a bounded time for the first load and then say so; they never

@@ -44,17 +44,31 @@ fn crates() -> Vec<String> {
 }
 
 #[test]
-fn only_the_store_knows_diesel_and_only_the_faces_know_rmcp() {
+fn only_the_store_knows_diesel_and_only_the_faces_serve_rmcp() {
     for name in crates() {
         let used = dependencies(&read(&format!("crates/{name}/Cargo.toml")), "dependencies");
         for dependency in &used {
             if dependency.starts_with("diesel") {
                 assert_eq!(name, "a2a-store", "{name} depends on {dependency}");
             }
-            if dependency == "rmcp" || dependency == "clap" {
+            if dependency == "clap" {
                 assert!(["a2a-mcp", "xtask"].contains(&name.as_str()), "{name} depends on {dependency}");
             }
+            if dependency == "rmcp" {
+                assert!(["a2a-engine", "a2a-mcp", "xtask"].contains(&name.as_str()), "{name} depends on {dependency}");
+            }
         }
+    }
+}
+
+#[test]
+fn the_engine_ships_the_client_of_rmcp_and_not_its_server() {
+    let shared = read("Cargo.toml");
+    let engine = read("crates/a2a-engine/Cargo.toml");
+    // What the workspace switches on, every crate gets.
+    for manifest in [shared.as_str(), engine.split("[dev-dependencies]").next().unwrap()] {
+        let line = manifest.lines().find(|line| line.starts_with("rmcp =")).unwrap();
+        assert!(!line.contains("server"), "{line}");
     }
 }
 

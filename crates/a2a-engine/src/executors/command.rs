@@ -19,7 +19,7 @@
 //! found any more; it is waited for no longer than for a second.
 
 #[cfg(unix)]
-mod process;
+pub(super) mod process;
 #[cfg(test)]
 mod tests;
 

@@ -17,10 +17,11 @@ use crate::attempts::{Context, Death, Step, failure, operator};
 use crate::external;
 
 /// A running agent.
-struct Agent {
+pub(crate) struct Agent {
     process: Child,
-    port: u16,
-    operator: Arc<OperatorFile>,
+    pub(crate) port: u16,
+    /// A file that allows it.
+    pub(crate) operator: Arc<OperatorFile>,
 }
 
 impl Drop for Agent {
@@ -33,7 +34,7 @@ impl Drop for Agent {
 
 impl Agent {
     /// `None` when there is no Python to run it with.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/a2a_agent.py");
         let mut process = external::python()?.arg(script).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
@@ -49,7 +50,7 @@ impl Agent {
     }
 
     /// Tells the agent something, and hears what it has seen.
-    async fn control(&self, body: Value) -> Value {
+    pub(crate) async fn control(&self, body: Value) -> Value {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
         let body = body.to_string();
         let head = format!(
@@ -66,11 +67,14 @@ impl Agent {
 
     /// How many messages of a step have come over the wire, and on how many of them the agent has worked.
     async fn messages(&self, step: &Step) -> (u64, u64) {
+        self.messages_of(&step.work.idempotency_key()).await
+    }
+
+    pub(crate) async fn messages_of(&self, prefix: &str) -> (u64, u64) {
         let told = self.control(json!({})).await;
-        let prefix = step.work.idempotency_key();
         let of_step = |counter: &Value| {
             let counts = counter.as_object().unwrap().iter();
-            counts.filter(|(id, _)| id.starts_with(&prefix)).map(|(_, count)| count.as_u64().unwrap()).sum()
+            counts.filter(|(id, _)| id.starts_with(prefix)).map(|(_, count)| count.as_u64().unwrap()).sum()
         };
         (of_step(&told["received"]), of_step(&told["executed"]))
     }

@@ -16,7 +16,7 @@ pub(crate) fn python() -> Option<Command> {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         // As a module: the first line of a script can't hold a long path.
         run(Command::new(folder.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "1"])
             .args(PYTHON_PACKAGES))
     })?;
     Some(Command::new(installed.join("bin/python")))
@@ -27,7 +27,7 @@ pub(crate) fn everything() -> Option<PathBuf> {
     let installed = installed("node-server-everything-2026.8.31", |folder| {
         fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         run(Command::new("npm")
-            .args(["install", "--no-audit", "--no-fund", "--no-save", "--prefix"])
+            .args(["install", "--no-audit", "--no-fund", "--no-save", "--fetch-retries", "1", "--prefix"])
             .arg(folder)
             .arg(NODE_PACKAGE))
     })?;

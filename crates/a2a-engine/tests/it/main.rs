@@ -1,4 +1,7 @@
 //! The running system against real databases and real executors.
+
+// The futures of whole runs, of calls inside calls, are deeper than the compiler looks without this.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +12,7 @@
 )]
 
 mod a2a;
+mod a2a_runs;
 mod attempts;
 mod external;
 mod mcp;

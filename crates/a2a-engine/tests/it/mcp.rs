@@ -208,9 +208,14 @@ async fn results_and_failures_mean_what_the_tool_says_of_itself() {
     let refused = step(&file, "secret", json!({})).attempt_of(&executors).await;
     assert!(failure(refused, false).contains("no such tool"));
     let mut steps = step(&file, "steps", json!({}));
-    assert_eq!(output(steps.attempt_of(&executors).await), json!({"text": "four steps"}));
-    let told = steps.context.progress.lock().clone();
-    assert!(told.contains(&("4 of 4".to_owned(), Some(100))), "{told:?}");
+    let context = steps.context.clone();
+    let end = async {
+        let all = ("4 of 4".to_owned(), Some(100));
+        until("all progress is told", || context.progress.lock().contains(&all)).await;
+        server.counts.end.notify_one();
+    };
+    let (done, ()) = tokio::join!(steps.attempt_of(&executors), end);
+    assert_eq!(output(done), json!({"text": "four steps"}));
     assert_eq!(server.calls(), 6);
 }
 
@@ -219,6 +224,7 @@ async fn a_tool_that_may_do_harm_is_called_once_wherever_the_process_dies() {
     let (server, file) = small().await;
     for (death, calls, completes) in [(Death::Before(0), 1, true), (Death::After(0), 0, false)] {
         let before = server.calls();
+        server.counts.end.notify_one();
         let mut step = step(&file, "steps", json!({})).dying(death);
         match step.until_done(&[]).await {
             Done::Completed(_) => assert!(completes),
@@ -235,7 +241,7 @@ async fn a_tool_that_may_do_harm_is_called_once_wherever_the_process_dies() {
         let mut step = step(&file, tool, json!({}));
         tokio::select! {
             done = step.attempt() => panic!("{done:?}"),
-            () = server.counts.happened.notified() => {}
+            () = until("it has begun", || server.calls() > before) => {}
         }
         step.work.timeout = Some(Duration::from_secs(2));
         let done = step.attempt().await;
@@ -255,7 +261,7 @@ async fn a_call_that_is_no_longer_wanted_is_cancelled_at_the_server() {
     let mut hanging = step(&file, "hang", json!({}));
     let context = hanging.context.clone();
     let cancel = async {
-        server.counts.happened.notified().await;
+        until("it has begun", || server.calls() == 1).await;
         context.cancelled.cancel();
     };
     let (done, ()) = tokio::join!(hanging.attempt_of(&executors), cancel);
@@ -285,7 +291,7 @@ async fn a_call_that_breaks_off_is_tried_again_only_if_that_does_no_harm() {
         hanging.work.timeout = Some(Duration::from_secs(20));
         let counts = server.counts.clone();
         let cut = async {
-            counts.happened.notified().await;
+            until("it has begun", || counts.calls.load(Ordering::SeqCst) == 1).await;
             server.stop();
         };
         let (done, ()) = tokio::join!(hanging.attempt_of(&executors), cut);

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Counts {
     pub(crate) calls: AtomicUsize,
     pub(crate) cancelled: AtomicUsize,
-    /// A call that never ends has begun, or was cancelled.
-    pub(crate) happened: Notify,
+    /// Lets one call of `steps` end.
+    pub(crate) end: Notify,
 }
 
 #[derive(Clone, Default)]
@@ -77,10 +77,8 @@ impl ServerHandler for Tools {
             }
             "fail" | "fail_reading" => done(CallToolResult::error(vec![ContentBlock::text("it is broken")])),
             "hang" | "hang_again" => {
-                self.counts.happened.notify_one();
                 context.ct.cancelled().await;
                 self.counts.cancelled.fetch_add(1, Ordering::SeqCst);
-                self.counts.happened.notify_one();
                 done(CallToolResult::success(vec![]))
             }
             "ask" => Ok(CallToolResponse::InputRequired(InputRequiredResult::from_request_state("which?"))),
@@ -90,6 +88,7 @@ impl ServerHandler for Tools {
                     let progress = ProgressNotificationParam::new(token.clone(), f64::from(step)).with_total(4.0);
                     context.peer.notify_progress(progress).await.unwrap();
                 }
+                self.counts.end.notified().await;
                 done(CallToolResult::success(vec![ContentBlock::text("four steps")]))
             }
             _ => Err(ErrorData::invalid_params("no such tool", None)),

@@ -3,6 +3,7 @@
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::client::TASK_NOT_FOUND;
 use super::*;
 use crate::egress::tests::{Request, Server, operator, response};
 use crate::executors::tests::{Watched, execute, work};

@@ -142,7 +142,7 @@ impl Running {
 }
 
 /// Waits until the leader of the group has exited, and leaves its exit status where it is.
-async fn leader_exited(leader: Pid) -> io::Result<()> {
+pub(in crate::executors) async fn leader_exited(leader: Pid) -> io::Result<()> {
     // Ordering: listening begins before looking, so that an exit in between is not missed.
     let mut children = signal(SignalKind::child())?;
     loop {

@@ -137,7 +137,7 @@ async fn connect_stdio(to: &McpConnection) -> Result<Connection, ConnectError> {
         Err(error) => {
             let said = process.last_words();
             let said = if said.is_empty() { String::new() } else { format!("; it wrote: {said}") };
-            Err(retryable(format!("{}{said}", explain(&error).0)))
+            Err(retryable(format!("{}{said}", explain_start(&error).0)))
         }
     }
 }
@@ -184,12 +184,12 @@ async fn connect_http(
             message: "it wants credentials, which belong into its headers in the operator's file".to_owned(),
             retryable: false,
         }),
-        Err(error) => Err(retryable(explain(&error).0)),
+        Err(error) => Err(retryable(explain_start(&error).0)),
     }
 }
 
 fn may_be_older(error: &ClientInitializeError) -> bool {
-    !error.is_authorization_required() && !explain(error).1
+    !error.is_authorization_required() && !explain_start(error).1
 }
 
 /// What an error of the transport says, without the URL in it, and whether it means that nothing was sent.
@@ -202,4 +202,14 @@ pub(super) fn explain(error: &(dyn Error + 'static)) -> (String, bool) {
         cause = inner.source();
     }
     (excerpt(error.to_string().as_bytes(), ERROR_CHARS_MAX), false)
+}
+
+/// The same of a connection that could not be made.
+fn explain_start(error: &ClientInitializeError) -> (String, bool) {
+    match error {
+        // It does not name its cause as such.
+        ClientInitializeError::TransportError { error, .. } => explain(error),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => explain_start(fallback),
+        error => explain(error),
+    }
 }

@@ -12,7 +12,14 @@ use rmcp::service::{NotificationContext, RoleClient};
 
 use crate::executors::StepContext;
 
-type Watchers = Arc<Mutex<HashMap<ProgressToken, Arc<dyn StepContext>>>>;
+type Watchers = Arc<Mutex<HashMap<ProgressToken, Watcher>>>;
+
+/// A step that is told how far its call is.
+struct Watcher {
+    context: Arc<dyn StepContext>,
+    /// What it was told last.
+    progress: f64,
+}
 
 /// Declares no capability, so that servers ask for nothing. One that asks all the same is refused: input from a person
 /// is declined, and there are no roots and no model.
@@ -43,15 +50,21 @@ impl Handler {
 
     /// Tells a step how far its call is.
     pub(super) fn watch(&self, token: ProgressToken, context: Arc<dyn StepContext>) -> Watch {
-        self.watchers.lock().insert(token.clone(), context);
+        self.watchers.lock().insert(token.clone(), Watcher { context, progress: f64::NEG_INFINITY });
         Watch { token, watchers: self.watchers.clone() }
     }
 }
 
 impl ClientHandler for Handler {
     async fn on_progress(&self, params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
-        let context = self.watchers.lock().get(&params.progress_token).cloned();
-        let Some(context) = context else { return };
+        let context = match self.watchers.lock().get_mut(&params.progress_token) {
+            // It only grows. Two that come together may be handled in either order.
+            Some(watcher) if params.progress > watcher.progress => {
+                watcher.progress = params.progress;
+                watcher.context.clone()
+            }
+            _ => return,
+        };
         let total = params.total.filter(|total| *total > 0.0);
         let percent = total.map(|total| (params.progress / total * 100.0).clamp(0.0, 100.0) as u8);
         match (params.message, total) {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::AbortHandle;
 
+use crate::executors::command::process::leader_exited;
 use crate::executors::excerpt;
 use crate::operator::Secret;
 
@@ -20,28 +21,47 @@ const STDERR_BYTES_MAX: usize = 2 * 1024;
 const STDERR_CHARS_MAX: usize = 500;
 const READ_BYTES: usize = 4 * 1024;
 
-/// A program with its process group, which is killed when this is dropped.
+/// A program with its process group, which is killed when this is dropped, and as soon as the program has ended: what it
+/// leaves behind would hold the connection open.
 pub(super) struct Process {
     /// Ordering: dropped before the child. As long as nobody has asked for the exit status of its leader, the number
     /// of the group belongs to this group and to no other.
     _group: Group,
     _child: Child,
     stderr: Arc<Mutex<Vec<u8>>>,
-    reading: AbortHandle,
+    tasks: [AbortHandle; 2],
 }
 
-struct Group(Pid);
+/// The number of a group, as long as it belongs to that group.
+#[derive(Clone)]
+struct Leader(Arc<Mutex<Option<Pid>>>);
+
+impl Leader {
+    fn kill_group(&self, is_over: bool) {
+        let mut leader = self.0.lock();
+        if let Some(leader) = *leader {
+            // It fails when nothing is left of the group, which is what is wanted.
+            let _gone = kill_process_group(leader, Signal::KILL);
+        }
+        if is_over {
+            *leader = None;
+        }
+    }
+}
+
+struct Group(Leader);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // It fails when nothing is left of the group, which is what is wanted.
-        let _gone = kill_process_group(self.0, Signal::KILL);
+        self.0.kill_group(true);
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.reading.abort();
+        for task in &self.tasks {
+            task.abort();
+        }
     }
 }
 
@@ -67,11 +87,19 @@ impl Process {
             .kill_on_drop(true)
             .spawn()?;
         let id = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let group = Group(id.ok_or_else(|| io::Error::other("it has no process id"))?);
+        let id = id.ok_or_else(|| io::Error::other("it has no process id"))?;
+        let leader = Leader(Arc::new(Mutex::new(Some(id))));
+        let group = Group(leader.clone());
         let (stdout, stdin) = (child.stdout.take(), child.stdin.take());
         let stderr: Arc<Mutex<Vec<u8>>> = Arc::default();
         let reading = tokio::spawn(keep_end(child.stderr.take(), stderr.clone())).abort_handle();
-        let process = Self { _group: group, _child: child, stderr, reading };
+        let watching = tokio::spawn(async move {
+            match leader_exited(id).await {
+                Ok(()) => leader.kill_group(false),
+                Err(error) => tracing::warn!(%error, "the end of an MCP server can't be noticed"),
+            }
+        });
+        let process = Self { _group: group, _child: child, stderr, tasks: [reading, watching.abort_handle()] };
         match (stdout, stdin) {
             (Some(stdout), Some(stdin)) => Ok((process, stdout, stdin)),
             _ => Err(io::Error::other("it has no standard streams")),

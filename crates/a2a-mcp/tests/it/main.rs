@@ -16,6 +16,7 @@ mod bad_input;
 mod cli;
 mod cold_start;
 mod compare_and_set;
+mod examples;
 mod exits;
 mod hostile_text;
 mod kills;

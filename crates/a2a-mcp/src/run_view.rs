@@ -54,6 +54,7 @@ pub(crate) struct RunRow {
     /// Ended and all.
     pub(crate) steps: String,
     pub(crate) created_at: String,
+    pub(crate) created_by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finished_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +69,7 @@ impl RunRow {
             status: run.status.as_str(),
             steps: format!("{}/{}", run.steps_ended, run.steps),
             created_at: run.created_at.to_string(),
+            created_by: run.created_by.to_string(),
             finished_at: run.finished_at.map(|at| at.to_string()),
             error: run.error.as_deref().map(|error| quoted_line(error, TEXT_CHARS)),
         }

@@ -43,7 +43,7 @@ macro_rules! run_columns {
     () => {
         "r.id, r.namespace, r.workflow_id, r.workflow_revision, r.definition_hash, r.status, r.paused, r.priority, \
          r.context, r.input, r.result, r.error, r.idempotency_key, r.forked_from, r.revision, r.created_at, \
-         r.started_at, r.finished_at, r.timeout_at, r.updated_at, r.updated_by"
+         r.created_by, r.started_at, r.finished_at, r.timeout_at, r.updated_at, r.updated_by"
     };
 }
 pub(crate) use run_columns;
@@ -130,6 +130,7 @@ pub(crate) struct RunRow {
     forked_from: Option<String>,
     pub(crate) revision: i64,
     created_at: StoredTime,
+    created_by: String,
     started_at: Option<StoredTime>,
     finished_at: Option<StoredTime>,
     timeout_at: Option<StoredTime>,
@@ -169,6 +170,7 @@ impl RunRow {
             forked_from: self.forked_from.map(RunId::from_stored),
             revision: self.revision,
             created_at: self.created_at.0,
+            created_by: Actor::new(&self.created_by),
             started_at: time(self.started_at),
             finished_at: time(self.finished_at),
             timeout_at: time(self.timeout_at),

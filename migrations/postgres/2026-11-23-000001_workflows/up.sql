@@ -53,6 +53,7 @@ CREATE TABLE runs (
     forked_from text COLLATE "C" CHECK (length(forked_from) BETWEEN 1 AND 128),
     revision bigint NOT NULL CHECK (revision > 0),
     created_at timestamptz NOT NULL,
+    created_by text NOT NULL,
     started_at timestamptz,
     finished_at timestamptz,
     timeout_at timestamptz,
@@ -78,6 +79,7 @@ COMMENT ON COLUMN runs.idempotency_key IS 'Starting again with the same key find
 COMMENT ON COLUMN runs.forked_from IS 'The run whose results it took over.';
 COMMENT ON COLUMN runs.revision IS 'Raised at each change of this row; steps have their own.';
 COMMENT ON COLUMN runs.created_at IS 'When it was asked for.';
+COMMENT ON COLUMN runs.created_by IS 'Who asked for it, as declared by the client.';
 COMMENT ON COLUMN runs.started_at IS 'When the first step was taken.';
 COMMENT ON COLUMN runs.finished_at IS 'When it ended; null while it goes on.';
 COMMENT ON COLUMN runs.timeout_at IS 'When it fails because it takes too long.';

@@ -45,6 +45,7 @@ CREATE TABLE runs (
     forked_from TEXT CHECK (length(forked_from) BETWEEN 1 AND 128),
     revision BIGINT NOT NULL CHECK (revision > 0),
     created_at BIGINT NOT NULL,
+    created_by TEXT NOT NULL,
     started_at BIGINT,
     finished_at BIGINT,
     timeout_at BIGINT,

@@ -134,6 +134,8 @@ pub struct Run {
     pub revision: Revision,
     /// When it was asked for.
     pub created_at: Timestamp,
+    /// Who asked for it, as declared.
+    pub created_by: Actor,
     /// When the first step was taken.
     pub started_at: Option<Timestamp>,
     /// When it ended.

@@ -124,6 +124,11 @@ async fn a_run_is_carried_by_several_sessions_to_its_end(world: World) {
     };
     let shown = wait_for(SOON, "the progress is seen", look).await;
     assert_eq!(step(&shown, "review")["why"], "after write");
+    // No row of the run has changed since it was made: what it does now is known from its steps.
+    let listed = call(&a, "workflow_status", json!({"status": "RUNNING"})).await;
+    assert_eq!((&listed["total"], &listed["runs"][0]["run"]), (&json!(1), run), "{listed}");
+    assert_eq!(listed["runs"][0]["created_by"], shown["run"]["created_by"], "{listed}");
+    assert!(shown["run"]["created_by"].is_string(), "{shown}");
     hand_in(&b, &writing, json!({"text": "Owls see."})).await;
 
     let reviewing = take(&a, "reviewer").await;

@@ -171,6 +171,7 @@ diesel::table! {
         forked_from -> Nullable<Text>,
         revision -> BigInt,
         created_at -> Timestamptz,
+        created_by -> Text,
         started_at -> Nullable<Timestamptz>,
         finished_at -> Nullable<Timestamptz>,
         timeout_at -> Nullable<Timestamptz>,

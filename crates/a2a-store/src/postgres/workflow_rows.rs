@@ -37,6 +37,7 @@ pub(super) type RunSql = (
     Nullable<Text>,
     BigInt,
     Timestamptz,
+    Text,
     Nullable<Timestamptz>,
     Nullable<Timestamptz>,
     Nullable<Timestamptz>,

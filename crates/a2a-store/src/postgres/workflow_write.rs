@@ -56,17 +56,17 @@ SELECT 'workflow', namespace, id, revision, 'remove' FROM i";
 
 const CREATE_RUNS: &str = "\
 WITH i AS MATERIALIZED (
-    SELECT * FROM UNNEST(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS i(
+    SELECT * FROM UNNEST(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) AS i(
         id, namespace, workflow_id, workflow_revision, definition_hash, definition, status, paused, priority, context,
-        input, result, error, idempotency_key, forked_from, revision, created_at, started_at, finished_at, timeout_at,
-        updated_at, updated_by, op)
+        input, result, error, idempotency_key, forked_from, revision, created_at, created_by, started_at, finished_at,
+        timeout_at, updated_at, updated_by, op)
 ), created AS (
     INSERT INTO runs (id, namespace, workflow_id, workflow_revision, definition_hash, definition, status, paused,
-        priority, context, input, result, error, idempotency_key, forked_from, revision, created_at, started_at,
-        finished_at, timeout_at, updated_at, updated_by)
+        priority, context, input, result, error, idempotency_key, forked_from, revision, created_at, created_by,
+        started_at, finished_at, timeout_at, updated_at, updated_by)
     SELECT id, namespace, workflow_id, workflow_revision, definition_hash, definition::json, status, paused,
         priority, context::json, input::json, result::json, error, idempotency_key, forked_from, revision, created_at,
-        started_at, finished_at, timeout_at, updated_at, updated_by FROM i
+        created_by, started_at, finished_at, timeout_at, updated_at, updated_by FROM i
 )
 INSERT INTO change_log (entity, namespace, id, revision, op) SELECT 'run', namespace, id, revision, op FROM i";
 
@@ -230,6 +230,7 @@ fn create_runs<'w>(new: &[NewRunRow<'w>]) -> PgStatement<'w, ()> {
         Nullable<Text>: new.state.run.forked_from.as_ref().map(|id| id.as_str()),
         BigInt: new.state.run.revision,
         Timestamptz: StoredTime(new.state.run.created_at),
+        Text: new.state.run.created_by.as_str(),
         Nullable<Timestamptz>: stored(new.state.run.started_at),
         Nullable<Timestamptz>: stored(new.state.run.finished_at),
         Nullable<Timestamptz>: stored(new.state.run.timeout_at),

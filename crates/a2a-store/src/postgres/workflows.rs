@@ -126,7 +126,7 @@ impl Postgres {
                  (SELECT count(*) FROM steps s WHERE s.run_id = r.id), \
                  (SELECT count(*) FROM steps s WHERE s.run_id = r.id \
                  AND s.status IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')), \
-                 r.created_at, r.started_at, r.finished_at, r.updated_at, r.updated_by \
+                 r.created_at, r.started_at, r.finished_at, r.updated_at, r.created_by \
                  FROM runs r WHERE r.namespace = ? AND r.status = ANY(?) AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '') \
                  AND coalesce((r.created_at, r.id) < (?, ?), true) \
                  ORDER BY r.created_at DESC, r.id DESC LIMIT ?",
@@ -140,7 +140,7 @@ impl Postgres {
             .rows(conn)
             .await?;
             let runs = rows.into_iter().map(|((id, ns, workflow, revision, status, paused, priority, error, all, ended), times)| {
-                let (created_at, started_at, finished_at, updated_at, updated_by) = times;
+                let (created_at, started_at, finished_at, updated_at, created_by) = times;
                 let unknown = || StoreError::Row { table: "runs", key: id.clone(), reason: format!("status: {status:?}") };
                 Ok(RunSummary {
                     status: RunStatus::from_name(&status).ok_or_else(unknown)?,
@@ -157,7 +157,7 @@ impl Postgres {
                     started_at: started_at.map(|time| time.0),
                     finished_at: finished_at.map(|time| time.0),
                     updated_at: updated_at.0,
-                    updated_by: Actor::new(&updated_by),
+                    created_by: Actor::new(&created_by),
                 })
             });
             Ok(RunPage::of(runs.collect::<Result<_, StoreError>>()?, total, limit))

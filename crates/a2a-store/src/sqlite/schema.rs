@@ -156,6 +156,7 @@ diesel::table! {
         forked_from -> Nullable<Text>,
         revision -> BigInt,
         created_at -> BigInt,
+        created_by -> Text,
         started_at -> Nullable<BigInt>,
         finished_at -> Nullable<BigInt>,
         timeout_at -> Nullable<BigInt>,

@@ -33,6 +33,7 @@ pub(super) type RunSql = (
     Nullable<Text>,
     BigInt,
     BigInt,
+    Text,
     Nullable<BigInt>,
     Nullable<BigInt>,
     Nullable<BigInt>,

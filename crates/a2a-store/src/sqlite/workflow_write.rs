@@ -175,6 +175,7 @@ struct NewRunJson<'a> {
     idempotency_key: Option<&'a str>,
     forked_from: Option<&'a str>,
     created_at: i64,
+    created_by: &'a str,
 }
 
 fn create_runs(conn: &mut SqliteConnection, new: &[NewRunRow<'_>]) -> Result<(), StoreError> {
@@ -198,18 +199,19 @@ fn create_runs(conn: &mut SqliteConnection, new: &[NewRunRow<'_>]) -> Result<(),
                 idempotency_key: run.idempotency_key.as_deref(),
                 forked_from: run.forked_from.as_ref().map(|id| id.as_str()),
                 created_at: run.created_at.0,
+                created_by: run.created_by.as_str(),
             }
         })
         .collect();
     SqliteStatement::<()>::new(
         "INSERT INTO runs (id, namespace, workflow_id, workflow_revision, definition_hash, definition, status, paused, \
-         priority, context, input, result, error, idempotency_key, forked_from, revision, created_at, started_at, \
-         finished_at, timeout_at, updated_at, updated_by) \
+         priority, context, input, result, error, idempotency_key, forked_from, revision, created_at, created_by, \
+         started_at, finished_at, timeout_at, updated_at, updated_by) \
          SELECT value ->> 'id', value ->> 'namespace', value ->> 'workflow_id', value ->> 'workflow_revision', \
          unhex(value ->> 'definition_hash'), value ->> 'definition', value ->> 'status', value ->> 'paused', \
          value ->> 'priority', value ->> 'context', value ->> 'input', value ->> 'result', value ->> 'error', \
          value ->> 'idempotency_key', value ->> 'forked_from', value ->> 'revision', value ->> 'created_at', \
-         value ->> 'started_at', value ->> 'finished_at', value ->> 'timeout_at', value ->> 'updated_at', \
+         value ->> 'created_by', value ->> 'started_at', value ->> 'finished_at', value ->> 'timeout_at', value ->> 'updated_at', \
          value ->> 'updated_by' FROM jsonb_each(?)",
     )
     .bind::<Text, _>(json_text(&runs)?)

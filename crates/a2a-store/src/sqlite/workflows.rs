@@ -112,7 +112,7 @@ fn page(
          (SELECT count(*) FROM steps s WHERE s.run_id = r.id), \
          (SELECT count(*) FROM steps s WHERE s.run_id = r.id \
          AND s.status IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')), \
-         r.created_at, r.started_at, r.finished_at, r.updated_at, r.updated_by \
+         r.created_at, r.started_at, r.finished_at, r.updated_at, r.created_by \
          FROM runs r WHERE r.namespace = ? AND r.status IN (SELECT value FROM json_each(?)) \
          AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '') AND coalesce((r.created_at, r.id) < (?, ?), true) \
          ORDER BY r.created_at DESC, r.id DESC LIMIT ?",
@@ -126,7 +126,7 @@ fn page(
     .rows(conn)?;
     let runs = rows.into_iter().map(|(run, times)| {
         let (id, namespace, workflow, revision, status, paused, priority, error, steps, steps_ended) = run;
-        let (created_at, started_at, finished_at, updated_at, updated_by) = times;
+        let (created_at, started_at, finished_at, updated_at, created_by) = times;
         let unknown = || StoreError::Row { table: "runs", key: id.clone(), reason: format!("status: {status:?}") };
         Ok(RunSummary {
             status: RunStatus::from_name(&status).ok_or_else(unknown)?,
@@ -143,7 +143,7 @@ fn page(
             started_at: started_at.map(Timestamp),
             finished_at: finished_at.map(Timestamp),
             updated_at: Timestamp(updated_at),
-            updated_by: Actor::new(&updated_by),
+            created_by: Actor::new(&created_by),
         })
     });
     Ok(RunPage::of(runs.collect::<Result<_, StoreError>>()?, total, limit))

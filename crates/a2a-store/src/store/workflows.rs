@@ -72,8 +72,8 @@ pub struct RunSummary {
     pub finished_at: Option<Timestamp>,
     /// When it last changed.
     pub updated_at: Timestamp,
-    /// Who made the last change.
-    pub updated_by: Actor,
+    /// Who asked for it.
+    pub created_by: Actor,
 }
 
 /// A page of runs.

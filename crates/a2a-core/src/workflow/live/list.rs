@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::WorkflowCache;
-use crate::ids::{AgentId, Namespace, WorkflowId};
+use crate::ids::{Namespace, RunId, WorkflowId};
+use crate::time::Timestamp;
 use crate::workflow::definition::Workflow;
 use crate::workflow::run::{RunState, RunStatus};
 
@@ -16,17 +17,17 @@ pub struct RunFilter {
     pub workflow: Option<WorkflowId>,
     /// Those that stand there.
     pub status: Option<RunStatus>,
-    /// Those with an unfinished step of this agent.
-    pub agent: Option<AgentId>,
 }
 
 /// A part of a list of runs.
 #[derive(Debug, Clone)]
 pub struct RunPage {
-    /// The latest first; those of one moment by id.
+    /// The latest first.
     pub runs: Vec<Arc<RunState>>,
     /// How many there are in all.
     pub total: usize,
+    /// Whether there are more behind these.
+    pub more: bool,
 }
 
 impl RunFilter {
@@ -34,26 +35,24 @@ impl RunFilter {
         fn is<T: PartialEq>(wanted: Option<&T>, value: Option<&T>) -> bool {
             wanted.is_none_or(|wanted| Some(wanted) == value)
         }
-        let has_agent = |agent: &AgentId| {
-            let steps = state.run.definition.spec.steps.iter().zip(&state.steps);
-            steps.into_iter().any(|(spec, step)| spec.agent == *agent && !step.status.is_finished())
-        };
         is(self.namespace.as_ref(), Some(&state.run.namespace))
             && is(self.workflow.as_ref(), state.run.workflow.as_ref())
             && is(self.status.as_ref(), Some(&state.run.status))
-            && self.agent.as_ref().is_none_or(has_agent)
     }
 }
 
 impl WorkflowCache {
-    /// The runs that go on and match.
+    /// The runs that go on and match, from behind that one of which `after` has the time and the id.
     #[must_use]
-    pub fn list(&self, filter: &RunFilter, offset: usize, limit: usize) -> RunPage {
+    pub fn list(&self, filter: &RunFilter, after: Option<(Timestamp, &RunId)>, limit: usize) -> RunPage {
+        fn place(state: &RunState) -> (Timestamp, &RunId) {
+            (state.run.created_at, &state.run.id)
+        }
         let mut runs: Vec<&Arc<RunState>> = self.runs.values().filter(|state| filter.matches(state)).collect();
-        // The runs come by id, and the sort keeps that order among those of one moment.
-        runs.sort_by_key(|state| std::cmp::Reverse(state.run.created_at));
         let total = runs.len();
-        RunPage { runs: runs.into_iter().skip(offset).take(limit).cloned().collect(), total }
+        runs.retain(|state| after.is_none_or(|after| place(state) < after));
+        runs.sort_unstable_by(|a, b| place(b).cmp(&place(a)));
+        RunPage { more: runs.len() > limit, runs: runs.into_iter().take(limit).cloned().collect(), total }
     }
 
     /// The workflows of a namespace, sorted by id.

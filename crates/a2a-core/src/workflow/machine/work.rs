@@ -93,6 +93,7 @@ impl Work {
             forked_from: new.forked_from.clone(),
             revision: 0,
             created_at: now,
+            created_by: new.actor.clone(),
             started_at: None,
             finished_at: None,
             timeout_at: spec.timeout_s.map(|seconds| later(now, Duration::from_secs(seconds.into()))),

@@ -71,12 +71,13 @@ pub(super) async fn run(args: Args, config: Config) -> Result<Exit, CliError> {
                 row.workflow,
                 row.steps,
                 row.created_at,
+                row.created_by,
                 ended,
                 row.error.unwrap_or_default(),
             ]
         })
         .collect();
-    let heads = ["RUN", "STATUS", "WORKFLOW", "STEPS", "STARTED", "ENDED", "ERROR"];
+    let heads = ["RUN", "STATUS", "WORKFLOW", "STEPS", "STARTED", "BY", "ENDED", "ERROR"];
     output::text(&table::render(&heads, &cells, table::width()))?;
     if let Some(cursor) = page.next_cursor {
         output::note(&format!("{} of {} runs; go on with --cursor {cursor}", cells.len(), page.total));

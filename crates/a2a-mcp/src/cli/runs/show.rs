@@ -76,11 +76,12 @@ pub(super) fn text(hub: &Hub, state: &RunState) -> String {
     let (done, all) = run_view::steps_done(state);
     let paused = if run.paused { ", paused" } else { "" };
     let mut text = format!(
-        "{}: {} is {}{paused}, {done} of {all} steps ended\nstarted {}, last changed by {}\n",
+        "{}: {} is {}{paused}, {done} of {all} steps ended\nstarted {} by {}, last changed by {}\n",
         run.id,
         workflow_name(run.workflow.as_ref()),
         run.status,
         run.created_at,
+        table::one_line(run.created_by.as_str()),
         table::one_line(run.updated_by.as_str()),
     );
     if let Some(finished) = run.finished_at {
@@ -191,6 +192,7 @@ pub(super) fn document(hub: &Hub, state: &RunState) -> Value {
         "idempotency_key": run.idempotency_key,
         "forked_from": run.forked_from,
         "created_at": run.created_at,
+        "created_by": run.created_by,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
         "updated_at": run.updated_at,

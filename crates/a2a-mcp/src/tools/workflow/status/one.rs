@@ -69,7 +69,8 @@ fn head(state: &RunState) -> Map<String, Value> {
     set("finished_at", json!(run.finished_at));
     set("times_out_at", json!(run.timeout_at.filter(|_| !run.status.is_finished())));
     set("forked_from", json!(run.forked_from));
-    set("changed_by", json!(run.updated_by));
+    set("created_by", json!(run.created_by));
+    set("changed_by", json!((run.updated_by != run.created_by).then_some(&run.updated_by)));
     head
 }
 

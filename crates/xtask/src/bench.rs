@@ -13,12 +13,13 @@ struct Area {
     bench: &'static str,
 }
 
-const AREAS: [Area; 5] = [
+const AREAS: [Area; 6] = [
     Area { name: "core", package: "a2a-core", bench: "core" },
     Area { name: "mcp", package: "a2a-mcp", bench: "mcp" },
     Area { name: "store", package: "a2a-store", bench: "store" },
     Area { name: "load", package: "a2a-store", bench: "store" },
     Area { name: "lag", package: "a2a-store", bench: "store" },
+    Area { name: "workflows", package: "a2a-engine", bench: "workflows" },
 ];
 
 /// Measures the areas that are named, or all of them, in the release profile. Each prints a table and writes it as
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool, String> {
     }
     let areas: Vec<&Area> =
         AREAS.iter().filter(|area| wanted.is_empty() || wanted.iter().any(|name| **name == area.name)).collect();
-    let needs_postgres = areas.iter().any(|area| area.bench == "store");
+    let needs_postgres = areas.iter().any(|area| ["store", "workflows"].contains(&area.bench));
     let postgres = if needs_postgres { Some(Postgres::provide()?) } else { None };
 
     // Everything is built first, so that nothing is compiled while something is measured.

@@ -15,7 +15,7 @@ Usage: cargo xtask <command>
 Commands:
   test [cargo test arguments]   Run all tests, with a throwaway Postgres
   soak [cargo test arguments]   The same in release, with the long figures (A2A_SOAK=1)
-  bench [area ...] [--quick]    Measure core, mcp, store, load, lag in release, with a throwaway Postgres
+  bench [area ...] [--quick]    Measure core, mcp, store, load, lag, workflows in release, with a throwaway Postgres
   help                          Show this text
 
 Examples:

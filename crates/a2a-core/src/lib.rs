@@ -8,6 +8,7 @@
 //! - What a caller sends is validated whole: all problems of one input are reported at once.
 
 pub mod agent;
+pub mod agent_check;
 pub mod agent_document;
 pub mod change;
 pub mod error;

@@ -28,6 +28,8 @@ pub const EXAMPLE_QUERY_CHARS_MAX: usize = 500;
 pub const QUERY_CHARS_MAX: usize = 1_000;
 /// Longest self-declared name of who made a change.
 pub const ACTOR_CHARS_MAX: usize = 200;
+/// Longest text that is kept of a contact with an agent.
+pub const CHECK_DETAIL_CHARS_MAX: usize = 500;
 /// Most items of one batch.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 /// Most rows of one page.
@@ -52,6 +54,8 @@ pub const TIMEOUT_S_MAX: u32 = 366 * 24 * 60 * 60;
 pub const WAIT_S_MAX: u32 = 10 * 366 * 24 * 60 * 60;
 /// Largest output of one step, and largest result of a run, as compact JSON.
 pub const STEP_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of inputs and outputs that a fork takes over: they are written in one transaction.
+pub const FORK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest question of a step, in characters.
 pub const QUESTION_CHARS_MAX: usize = 8_000;
 /// Longest error that is kept of a step or a run, in characters.

@@ -4,9 +4,11 @@
 //!
 //! Invariants:
 //! - An agent never goes back to an older revision, and a removed one does not come back by a late older put.
+//! - What is known of a contact with an agent is about the agent as it is, and never goes back to an older revision.
 //! - Indices, counts and scores after any sequence of changes equal those of a registry built anew from what is live.
 //! - Equal schemas, settings, tags, categories and actors share one allocation while an agent uses them.
 
+mod checks;
 mod cursor;
 mod filter;
 mod indices;
@@ -17,6 +19,8 @@ mod search;
 mod shard;
 mod stats;
 
+#[cfg(test)]
+mod checks_tests;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
@@ -160,6 +164,7 @@ impl Registry {
                     return false;
                 }
                 self.take(&key);
+                self.forget_check(&key);
                 self.shards.entry(key.namespace).or_default().remember_removed(key.id, revision, now);
             }
         }
@@ -248,6 +253,7 @@ impl Registry {
     /// gone back, as after a restore.
     pub fn forget(&mut self, key: &AgentKey) {
         self.take(key);
+        self.forget_check(key);
         if let Some(shard) = self.shards.get_mut(&key.namespace) {
             shard.forget_removed(key.id.as_str());
         }

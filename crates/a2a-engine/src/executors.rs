@@ -11,6 +11,8 @@
 mod a2a;
 mod builtin;
 mod command;
+#[cfg(test)]
+mod contact_tests;
 mod http;
 mod mcp;
 #[cfg(test)]
@@ -29,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::egress::Egress;
 use crate::operator::OperatorFile;
+
+/// Somebody waits for the answer when it is asked whether an agent is there.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
 /// One attempt at one step, as an executor sees it.
 #[derive(Debug, Clone)]
@@ -101,6 +106,12 @@ pub trait StepContext: Send + Sync {
     /// Says how far the work is. May be called often; only the latest is kept.
     fn progress(&self, message: &str, percent: Option<u8>);
 
+    /// Says whether whoever does the work was reached: answered in any way, or why it could not be connected to or
+    /// started. Nothing is said when the operator's file does not allow it to be tried. May be called often.
+    fn contact(&self, reached: Result<(), &str>) {
+        let _nobody_asks = reached;
+    }
+
     /// Cancelled when the run was cancelled or the claim is over. The executor then passes this on and ends soon; what
     /// it returns is not looked at.
     fn cancelled(&self) -> CancellationToken;
@@ -149,6 +160,27 @@ impl Done {
     }
 }
 
+/// What came of speaking with an agent without giving it any work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contact {
+    /// It has answered.
+    Reached {
+        /// What is remarkable about the answer, such as an error.
+        remark: Option<String>,
+    },
+    /// It has not.
+    NotReached {
+        /// Why not.
+        reason: String,
+    },
+}
+
+impl Contact {
+    pub(crate) fn not_reached(reason: impl Into<String>) -> Self {
+        Self::NotReached { reason: reason.into() }
+    }
+}
+
 /// Why this process cannot run a step: what its configuration lacks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -168,6 +200,12 @@ pub(crate) trait Execute: Send + Sync {
 
     /// Runs one attempt. `work.settings()` may say anything that [`Self::can_run`] would refuse.
     fn execute(&self, work: StepWork, context: Arc<dyn StepContext>) -> BoxFuture<'_, Done>;
+
+    /// Speaks with whoever does the work, without giving any. Limited in time by who calls this.
+    ///
+    /// # Errors
+    /// When the configuration of this process does not allow it, in which nothing was tried.
+    fn check<'s>(&'s self, settings: &'s Value) -> BoxFuture<'s, Result<Contact, Missing>>;
 }
 
 /// All executors of a process.
@@ -225,6 +263,19 @@ impl Executors {
                 tracing::error!(%run, %step, %kind, message, "an executor has panicked");
                 Done::failed(format!("internal error: the {kind} executor has panicked: {message}"))
             }
+        }
+    }
+
+    /// Speaks with an agent without giving it any work.
+    ///
+    /// # Errors
+    /// Which configuration is missing; nothing was tried then.
+    pub async fn check(&self, executor: &Executor) -> Result<Contact, Missing> {
+        let settings = settings_of(executor);
+        let checking = self.of_kind(executor.kind)?.check(&settings);
+        match tokio::time::timeout(CHECK_LIMIT, checking).await {
+            Ok(checked) => checked,
+            Err(_) => Ok(Contact::not_reached(format!("no answer within {}", seconds(CHECK_LIMIT)))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The running system: one method for each operation. Every face calls these.
 
+mod agent_checks;
 mod agents;
 mod run_list;
 mod runs;
@@ -24,10 +25,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, StorageMode};
+use crate::contacts::Contacts;
 use crate::error::HubError;
 use crate::executors::Executors;
 use crate::runner::Runner;
 
+pub use agent_checks::{CheckOutcome, CheckedAgent};
 pub use agents::{
     AgentHistoryEntry, DeployOptions, DeployedAgent, Durability, RemoveOptions, RemovedAgent, UpdateOptions,
     WriteStatus,
@@ -71,6 +74,7 @@ struct Running {
     writer: Writer,
     workflow_writer: WorkflowWriter,
     runner: Runner,
+    contacts: Contacts,
 }
 
 impl Hub {
@@ -187,14 +191,16 @@ async fn run(inner: Arc<Inner>) {
     let committed = Arc::new(Notify::new());
     let writer = Writer::start(store.clone(), inner.cache.clone(), committed.clone());
     let workflow_writer = WorkflowWriter::start(store.clone(), inner.workflows.clone(), committed.clone());
+    let contacts = Contacts::new(inner.cache.clone(), writer.clone());
     let runner = Runner::start(
         inner.config.runner.clone(),
         inner.workflows.clone(),
         inner.cache.clone(),
         workflow_writer.clone(),
         Arc::new(Executors::new(inner.config.operator.clone())),
+        contacts.clone(),
     );
-    if inner.running.set(Running { store: store.clone(), writer, workflow_writer, runner }).is_err() {
+    if inner.running.set(Running { store: store.clone(), writer, workflow_writer, runner, contacts }).is_err() {
         tracing::error!("the system was started twice");
         return;
     }

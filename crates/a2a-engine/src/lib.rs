@@ -10,6 +10,7 @@
 //! - Validation comes first, is pure, and reports all problems at once.
 
 pub mod config;
+mod contacts;
 pub mod doctor;
 pub mod egress;
 pub mod error;

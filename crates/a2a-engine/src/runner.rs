@@ -10,7 +10,7 @@
 mod attempt;
 mod claims;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use claims::Claims;
 
+use crate::contacts::Contacts;
 use crate::executors::Executors;
 
 /// A command of the runner is given up after this long, and tried again when it still matters.
@@ -75,6 +76,7 @@ struct Shared {
     agents: Arc<Cache>,
     writer: WorkflowWriter,
     executors: Arc<Executors>,
+    contacts: Contacts,
     claims: Claims,
     /// A place for each step that is worked on.
     places: Arc<Semaphore>,
@@ -108,6 +110,7 @@ impl Runner {
         agents: Arc<Cache>,
         writer: WorkflowWriter,
         executors: Arc<Executors>,
+        contacts: Contacts,
     ) -> Self {
         let places = Arc::new(Semaphore::new(settings.steps_max));
         let runner = Self {
@@ -118,6 +121,7 @@ impl Runner {
                 agents,
                 writer,
                 executors,
+                contacts,
                 places,
                 attempts: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -178,9 +182,12 @@ impl Runner {
                 Looked::Failed => Instant::now() + PAUSE,
                 Looked::Until(at) => at,
             };
+            let is_full = self.shared.places.available_permits() == 0;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(wake_at) => {}
+                // A place that is free again wakes nobody else: the cache showed the end of its step before.
+                _place = self.shared.places.acquire(), if is_full && !matches!(looked, Looked::Failed) => {}
                 change = changed.changed(), if !matches!(looked, Looked::Failed) => {
                     if change.is_err() {
                         return;
@@ -287,8 +294,11 @@ impl Runner {
             .map(|run| WorkflowCommand::RunEvent { run: run.clone(), event: Event::Tick, actor: actor() })
             .collect();
         let Some(_outcomes) = self.submit(commands).await else { return false };
+        // What happened to a run may have made it due again at another time, which is waited for as any other.
+        let still: HashSet<RunId> = self.shared.view.read().due(now()).into_iter().collect();
         let again = Instant::now() + LOOK_AGAIN.mul_f64(rand::random_range(1.0..1.5));
-        self.shared.looked_at.lock().extend(due.into_iter().map(|run| (run, again)));
+        let had_nothing = due.into_iter().filter(|run| still.contains(run));
+        self.shared.looked_at.lock().extend(had_nothing.map(|run| (run, again)));
         true
     }
 

@@ -1,6 +1,6 @@
 //! The feed: keeps the cache in step with what other processes commit.
 //!
-//! The part that follows workflows and runs is in `workflow_feed`.
+//! The part that follows workflows and runs is in `workflow_feed`, that of contacts with agents in `check_feed`.
 //!
 //! A session loads everything, then polls the change log, woken early by the database where it can. The log names keys
 //! and revisions only; the rows are read when they are newer than what the cache holds. The cache refuses whatever is
@@ -23,7 +23,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent_check::StoredCheck;
 use crate::agent_row::stored_key;
+use crate::check_feed;
 use crate::error::StoreError;
 use crate::postgres::PostgresFeed;
 use crate::sqlite::SqliteFeed;
@@ -54,6 +56,8 @@ pub type Cache = RwLock<Registry>;
 pub(crate) enum FeedRow {
     /// An agent was written or removed.
     Agent(AgentKey, Revision),
+    /// A contact with an agent was noted.
+    AgentCheck(AgentKey, Revision),
     /// A workflow was written or removed.
     Workflow(WorkflowKey, Revision),
     /// A run was made or has changed.
@@ -67,6 +71,7 @@ impl FeedRow {
     pub(crate) fn stored(entity: &str, namespace: String, id: String, revision: Revision, op: &str) -> Option<Self> {
         match entity {
             "agent" => Some(Self::Agent(stored_key(namespace, id), revision)),
+            "agent_check" => Some(Self::AgentCheck(stored_key(namespace, id), revision)),
             "workflow" => {
                 let key = WorkflowKey { namespace: Namespace::from_stored(namespace), id: WorkflowId::from_stored(id) };
                 Some(Self::Workflow(key, revision))
@@ -128,7 +133,7 @@ impl FeedSession {
         on_session!(self, feed => feed.fetch(keys))
     }
 
-    /// The workflows and live runs that the last load or comparison has read in its own snapshot.
+    /// The contacts, workflows and live runs that the last load or comparison has read in its own snapshot.
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
         match self {
             Self::Postgres(feed) => feed.take_snapshot(),
@@ -138,6 +143,10 @@ impl FeedSession {
 
     pub(crate) async fn fetch_workflows(&mut self, wanted: Wanted) -> Result<Fetched, StoreError> {
         on_session!(self, feed => feed.fetch_workflows(wanted))
+    }
+
+    pub(crate) async fn fetch_checks(&mut self, keys: &[AgentKey]) -> Result<Vec<StoredCheck>, StoreError> {
+        on_session!(self, feed => feed.fetch_checks(keys))
     }
 
     async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
@@ -320,7 +329,9 @@ async fn follow(
         reconcile(&mut session, cache, workflows, status).await?;
     } else {
         load(&mut session, cache).await?;
-        workflow_feed::load(workflows, session.take_snapshot());
+        let mut snapshot = session.take_snapshot();
+        check_feed::apply(cache, std::mem::take(&mut snapshot.checks));
+        workflow_feed::load(workflows, snapshot);
         status.loaded.send_replace(LoadState::Loaded);
         let (cache, status, shutdown) = (cache.clone(), status.clone(), shutdown.clone());
         // It ends by itself, and early at shutdown; nobody has to wait for it but searches.
@@ -335,7 +346,9 @@ async fn follow(
             Poll::Changes(rows) => {
                 // Workflows first: somebody may wait for the next step, and there are few of them.
                 workflow_feed::apply_changes(&mut session, workflows, &rows).await?;
-                apply_changes(&mut session, cache, rows).await?;
+                apply_changes(&mut session, cache, &rows).await?;
+                // Ordering: after the agents, because what is older than the agent is refused.
+                check_feed::apply_changes(&mut session, cache, &rows).await?;
             }
             Poll::Reconcile => reconcile(&mut session, cache, workflows, status).await?,
         }
@@ -403,15 +416,15 @@ pub(crate) fn apply(cache: &Cache, prepared: impl IntoIterator<Item = Prepared>)
     }
 }
 
-async fn apply_changes(session: &mut FeedSession, cache: &Cache, rows: Vec<FeedRow>) -> Result<(), StoreError> {
+async fn apply_changes(session: &mut FeedSession, cache: &Cache, rows: &[FeedRow]) -> Result<(), StoreError> {
     let mut newest: HashMap<AgentKey, Revision> = HashMap::new();
     {
         let cache = cache.read();
         for row in rows {
             let FeedRow::Agent(key, revision) = row else { continue };
-            if cache.known_revision(&key).is_none_or(|known| known < revision) {
-                let newest = newest.entry(key).or_insert(revision);
-                *newest = revision.max(*newest);
+            if cache.known_revision(key).is_none_or(|known| known < *revision) {
+                let newest = newest.entry(key.clone()).or_insert(*revision);
+                *newest = (*revision).max(*newest);
             }
         }
     }
@@ -453,12 +466,29 @@ async fn reconcile(
     status.reconciled.fetch_add(1, Ordering::Relaxed);
     // Ordering: the cache is read before the database. What the cache shows was committed before, so that a database
     // with an older state has gone back, as after the failover to a replica that was behind.
-    let mut unseen: HashMap<AgentKey, (Revision, Timestamp)> =
+    let mut unseen: Unseen =
         cache.read().live().map(|agent| (agent.key(), (agent.revision, agent.updated_at))).collect();
+    let known_checks = check_feed::known(cache);
     let known_workflows = workflows.read().known();
     let stored = session.revisions().await?;
-    let snapshot = session.take_snapshot();
+    let mut snapshot = session.take_snapshot();
+    let checks = std::mem::take(&mut snapshot.checks);
     workflow_feed::reconcile(session, workflows, &known_workflows, snapshot).await?;
+    reconcile_agents(session, cache, &mut unseen, stored).await?;
+    // Ordering: after the agents, because what is older than the agent is refused.
+    check_feed::reconcile(cache, &known_checks, checks);
+    Ok(())
+}
+
+/// What the cache had of each agent before the database was read.
+type Unseen = HashMap<AgentKey, (Revision, Timestamp)>;
+
+async fn reconcile_agents(
+    session: &mut FeedSession,
+    cache: &Cache,
+    unseen: &mut Unseen,
+    stored: Vec<StoredRevision>,
+) -> Result<(), StoreError> {
     let mut changed = HashMap::new();
     let mut lost: Vec<AgentKey> = Vec::new();
     for row in stored {
@@ -479,7 +509,7 @@ async fn reconcile(
             _ => {}
         }
     }
-    lost.extend(unseen.into_keys());
+    lost.extend(unseen.drain().map(|(key, _)| key));
     fetch_into(session, cache, changed).await?;
     if lost.is_empty() {
         return Ok(());

@@ -12,7 +12,8 @@
 //! - A caller is told "committed" after the transaction with its change has committed, never before.
 //! - The revision of an entity is raised by the database, and goes on after removal and purge.
 //! - Each committed change has a row in `change_log`, written in the same transaction. One of an agent has a row in
-//!   `applied_ops` too; commands about workflows need none, because each can be sent twice without being done twice.
+//!   `applied_ops` too; commands about workflows and contacts with agents need none, because each can be sent twice
+//!   without being done twice.
 
 pub mod database_url;
 pub mod error;
@@ -23,8 +24,10 @@ pub mod workflow_view;
 pub mod workflow_writer;
 pub mod writer;
 
+mod agent_check;
 mod agent_row;
 mod bisect;
+mod check_feed;
 mod migrations;
 mod queue;
 mod round;
@@ -35,4 +38,5 @@ mod workflow_definition;
 mod workflow_feed;
 mod workflow_row;
 
+pub use agent_check::{NotedCheck, StoredCheck};
 pub use round::Unit;

@@ -1,5 +1,6 @@
 //! The Postgres backend: a small pool for the writers and for reads of history, and one connection for the feed.
 
+mod agent_checks;
 mod commit;
 pub mod connect;
 mod feed;
@@ -30,7 +31,10 @@ use crate::error::StoreError;
 use crate::migrations;
 use crate::round::Unit;
 use crate::statement::Statement;
-use crate::store::{AgentVersion, Base, Health, MigrationStep, Retention, ToolUsage, ToolUsageSummary};
+use crate::store::{
+    AgentVersion, Base, Health, MigrationStep, PRUNE_LOG_MAX, PRUNE_ROUNDS_MAX, Pruned, Retention, ToolUsage,
+    ToolUsageSummary,
+};
 use crate::workflow_definition::Definitions;
 
 pub(crate) use feed::PostgresFeed;
@@ -348,24 +352,37 @@ impl Postgres {
         let millis = |age: Duration| i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let keep = *keep;
         self.read(async |conn| {
-            // The oldest rows come first in the key, so that this reads what it deletes and no more.
-            PgStatement::<()>::new(
-                "WITH old AS (DELETE FROM change_log WHERE (xid, seq) IN \
-                 (SELECT xid, seq FROM (SELECT xid, seq, at FROM change_log ORDER BY xid, seq LIMIT 10000) c \
-                 WHERE c.at < now() - ?::bigint * interval '1 ms') RETURNING xid) \
-                 UPDATE store_meta SET change_log_pruned = (SELECT xid FROM old ORDER BY xid DESC LIMIT 1) \
-                 WHERE EXISTS (SELECT 1 FROM old)",
-            )
-            .bind::<BigInt, _>(millis(keep.change_log))
-            .run(conn)
-            .await?;
+            for _ in 0..PRUNE_ROUNDS_MAX {
+                // The oldest rows come first in the key, so that this reads what it deletes and no more.
+                let deleted: i64 = PgStatement::<BigInt>::new(
+                    "WITH old AS (DELETE FROM change_log WHERE (xid, seq) IN \
+                     (SELECT xid, seq FROM (SELECT xid, seq, at FROM change_log ORDER BY xid, seq LIMIT ?) c \
+                     WHERE c.at < now() - ?::bigint * interval '1 ms') RETURNING xid), \
+                     noted AS (UPDATE store_meta \
+                     SET change_log_pruned = (SELECT xid FROM old ORDER BY xid DESC LIMIT 1) \
+                     WHERE EXISTS (SELECT 1 FROM old)) SELECT count(*) FROM old",
+                )
+                .bind::<BigInt, _>(PRUNE_LOG_MAX)
+                .bind::<BigInt, _>(millis(keep.change_log))
+                .row(conn)
+                .await?;
+                if Pruned::of(deleted, PRUNE_LOG_MAX) == Pruned::All {
+                    break;
+                }
+            }
             for (sql, age) in [
                 ("DELETE FROM applied_ops WHERE at < now() - ?::bigint * interval '1 ms'", keep.applied_ops),
                 ("DELETE FROM tool_usage WHERE at < now() - ?::bigint * interval '1 ms'", keep.tool_usage),
             ] {
                 PgStatement::<()>::new(sql).bind::<BigInt, _>(millis(age)).run(conn).await?;
             }
-            workflows::prune_runs(conn, millis(keep.runs)).await
+            agent_checks::prune(conn).await?;
+            for _ in 0..PRUNE_ROUNDS_MAX {
+                if workflows::prune_runs(conn, millis(keep.runs)).await? == Pruned::All {
+                    break;
+                }
+            }
+            Ok(())
         })
         .await
     }

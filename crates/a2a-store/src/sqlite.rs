@@ -3,6 +3,7 @@
 //! Each call runs on a blocking thread with one of three connections: the writer's, the readers', the feed's. A call
 //! whose caller went away runs to its end, so that no transaction is left open.
 
+mod agent_checks;
 mod commit;
 mod feed;
 mod rows;
@@ -30,7 +31,9 @@ use crate::error::StoreError;
 use crate::migrations;
 use crate::round::Unit;
 use crate::statement::Statement;
-use crate::store::{AgentVersion, Health, MigrationStep, Retention, ToolUsage, ToolUsageSummary};
+use crate::store::{
+    AgentVersion, Health, MigrationStep, PRUNE_ROUNDS_MAX, Pruned, Retention, ToolUsage, ToolUsageSummary,
+};
 use crate::workflow_definition::Definitions;
 
 pub(crate) use feed::SqliteFeed;
@@ -226,8 +229,18 @@ impl Sqlite {
                 diesel::delete(applied_ops::table.filter(applied_ops::at.lt(before(keep.applied_ops))))
                     .execute(conn)?;
                 diesel::delete(tool_usage::table.filter(tool_usage::at.lt(before(keep.tool_usage)))).execute(conn)?;
-                workflows::prune_runs_in_txn(conn, before(keep.runs))
-            })
+                agent_checks::prune_in_txn(conn)?;
+                Ok::<_, StoreError>(())
+            })?;
+            for _ in 0..PRUNE_ROUNDS_MAX {
+                // Each for itself, so that others may write in between.
+                let pruned =
+                    conn.immediate_transaction(|conn| workflows::prune_runs_in_txn(conn, before(keep.runs)))?;
+                if pruned == Pruned::All {
+                    break;
+                }
+            }
+            Ok(())
         })
         .await
     }

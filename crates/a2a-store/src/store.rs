@@ -11,6 +11,7 @@ use a2a_core::ids::{AgentKey, Revision};
 use a2a_core::time::Timestamp;
 use serde::Serialize;
 
+use crate::agent_check::{NotedCheck, StoredCheck};
 use crate::database_url::{DatabaseUrl, PostgresUrl, SqliteLocation};
 use crate::error::StoreError;
 use crate::feed::FeedSession;
@@ -174,7 +175,7 @@ macro_rules! on_backend {
     };
 }
 
-mod workflows;
+pub(crate) mod workflows;
 
 pub use workflows::{RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
 
@@ -287,6 +288,18 @@ impl Store {
         on_backend!(self, backend => backend.tool_usage_summary(since))
     }
 
+    /// Writes contacts with agents, as far as they are news and the agents are still as they were, and returns what the
+    /// database has of those that it took.
+    ///
+    /// # Errors
+    /// When nothing was committed, or it is not known whether it was. They may be sent again.
+    pub async fn agent_checks_note(&self, noted: &[NotedCheck]) -> Result<Vec<StoredCheck>, StoreError> {
+        if noted.is_empty() {
+            return Ok(Vec::new());
+        }
+        on_backend!(self, backend => backend.agent_checks_note(noted))
+    }
+
     /// Asks the database how it is.
     ///
     /// # Errors
@@ -295,7 +308,8 @@ impl Store {
         on_backend!(self, backend => backend.health())
     }
 
-    /// Deletes what is kept for a time only: the change log, applied operations, tool usage, and runs that have ended.
+    /// Deletes what is kept for a time only: the change log, applied operations, tool usage, and runs that have ended;
+    /// and the contacts with agents that were purged.
     ///
     /// # Errors
     /// When the database can't be reached.
@@ -330,6 +344,25 @@ pub struct Retention {
     pub tool_usage: Duration,
     /// Of runs that have ended, counted from their end.
     pub runs: Duration,
+}
+
+/// Rows of the change log that one statement prunes.
+pub(crate) const PRUNE_LOG_MAX: i64 = 10_000;
+/// How often a bounded pruning is repeated at most, so that other work comes in between.
+pub(crate) const PRUNE_ROUNDS_MAX: usize = 100;
+
+/// Whether a bounded pruning has found everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pruned {
+    All,
+    /// There may be more.
+    Some,
+}
+
+impl Pruned {
+    pub(crate) fn of(deleted: i64, limit: i64) -> Self {
+        if deleted < limit { Self::All } else { Self::Some }
+    }
 }
 
 impl Default for Retention {

@@ -13,6 +13,7 @@ use a2a_core::time::Timestamp;
 use a2a_core::workflow::live::{Known, WorkflowCache, WorkflowCommitted};
 use a2a_core::workflow::run::{RunState, Step};
 
+use crate::agent_check::StoredCheck;
 use crate::error::StoreError;
 use crate::feed::{FETCH_KEYS_MAX, FeedRow, FeedSession};
 use crate::store::WorkflowVersion;
@@ -23,9 +24,10 @@ use crate::workflow_view::WorkflowView;
 /// Runs that are read whole at once: each may have hundreds of steps.
 const FETCH_RUNS_MAX: usize = 200;
 
-/// All workflows and all runs that go on, as of one moment.
+/// All contacts with agents, all workflows and all runs that go on, as of one moment.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
+    pub(crate) checks: Vec<StoredCheck>,
     pub(crate) workflows: Vec<WorkflowRow>,
     pub(crate) runs: Vec<ReadRun>,
 }
@@ -101,7 +103,7 @@ fn wanted(cache: &WorkflowCache, rows: &[FeedRow]) -> Wanted {
     let mut steps: BTreeSet<(&RunId, usize)> = BTreeSet::new();
     for row in rows {
         match row {
-            FeedRow::Agent(..) => {}
+            FeedRow::Agent(..) | FeedRow::AgentCheck(..) => {}
             FeedRow::Workflow(key, revision) => {
                 if cache.workflow_revision(key).is_none_or(|known| known < *revision) {
                     workflows.insert(key);

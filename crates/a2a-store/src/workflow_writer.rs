@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::limits;
-use a2a_core::workflow::command::{Event, StepResult, WorkflowCommand, WorkflowOutcome};
+use a2a_core::workflow::command::{Event, KeptStep, StepResult, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::live::WorkflowCommitted;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -97,12 +97,18 @@ fn bytes_of(command: &WorkflowCommand) -> usize {
     OVERHEAD
         + match command {
             WorkflowCommand::WorkflowPut(put) => put.document.len(),
-            WorkflowCommand::RunStart(new) => new.context.as_str().len() + new.input.as_str().len(),
+            WorkflowCommand::RunStart(new) => {
+                let kept: usize = new.kept.iter().flatten().map(KeptStep::bytes).sum();
+                new.context.as_str().len() + new.input.as_str().len() + kept
+            }
             WorkflowCommand::RunEvent { event, .. } => match event {
                 Event::Finish { result: StepResult::Completed { output }, .. } => output.as_str().len(),
                 Event::Finish { result: StepResult::Failed { error, .. }, .. } => error.len(),
                 Event::Answer { answer, .. } => answer.as_str().len(),
-                Event::Ask { question, .. } => question.len(),
+                Event::Ask { question, schema, checkpoint, .. } => {
+                    let checkpoint = checkpoint.as_ref().map_or(0, |json| json.as_str().len());
+                    question.len() + schema.as_ref().map_or(0, |schema| schema.len()) + checkpoint
+                }
                 _ => 0,
             },
             WorkflowCommand::StepNote { checkpoint, .. } => checkpoint.as_ref().map_or(0, |c| c.as_str().len()),
@@ -136,6 +142,9 @@ impl Task {
             let Some(job) = job else { return };
             let batch = queue::gather(&mut self.jobs, job, BATCH_COMMANDS_MAX, BATCH_BYTES_MAX);
             self.commit(batch).await;
+            if self.give_up.is_some() {
+                self.jobs.close();
+            }
         }
     }
 

@@ -23,6 +23,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent_check::NotedCheck;
+use crate::check_feed;
 use crate::error::StoreError;
 use crate::feed::{self, Cache};
 use crate::queue::{self, CLOSING_LIMIT, Queue, Unanswered};
@@ -45,6 +47,8 @@ const RETRY_MIN: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(300);
 /// Tool calls waiting to be written; the oldest are given up when the database is away for long.
 const TELEMETRY_ROWS_MAX: usize = 10_000;
+/// Agents whose last contact is waiting to be written.
+const CHECKS_MAX: usize = 10_000;
 const TELEMETRY_INTERVAL: Duration = Duration::from_secs(1);
 const PRUNE_INTERVAL: Duration = Duration::from_secs(600);
 const IDLE_INTERVAL: Duration = Duration::from_secs(30);
@@ -116,7 +120,7 @@ pub struct WriterCounts {
     pub last_commit: Duration,
     /// What failed last, while it lasts.
     pub last_error: Option<String>,
-    /// Tool calls that were given up because the database was away for too long.
+    /// Tool calls and contacts with agents that were given up because the database was away for too long.
     pub telemetry_lost: u64,
     /// Changes waiting.
     pub queued: usize,
@@ -127,10 +131,14 @@ pub struct WriterCounts {
 pub struct Writer {
     queue: Queue<Write, Answer>,
     telemetry: Arc<Mutex<Vec<ToolUsage>>>,
+    checks: Arc<Mutex<Checks>>,
     status: Arc<WriterStatus>,
     closing: CancellationToken,
     done: watch::Receiver<bool>,
 }
+
+/// The last contact with each agent that is waiting to be written.
+type Checks = HashMap<AgentKey, NotedCheck>;
 
 impl Writer {
     /// Starts the task. `committed` is notified after each commit.
@@ -138,14 +146,21 @@ impl Writer {
     pub fn start(store: Store, cache: Arc<Cache>, committed: Arc<Notify>) -> Self {
         let (queue, jobs) = Queue::new(limits::QUEUE_CHANGES_MAX, limits::QUEUE_BYTES_MAX);
         let (done_sender, done) = watch::channel(false);
-        let writer =
-            Self { queue, telemetry: Arc::default(), status: Arc::default(), closing: CancellationToken::new(), done };
+        let writer = Self {
+            queue,
+            telemetry: Arc::default(),
+            checks: Arc::default(),
+            status: Arc::default(),
+            closing: CancellationToken::new(),
+            done,
+        };
         let task = WriterTask {
             store,
             cache,
             committed,
             jobs,
             telemetry: writer.telemetry.clone(),
+            checks: writer.checks.clone(),
             status: writer.status.clone(),
             closing: writer.closing.clone(),
             give_up: None,
@@ -196,6 +211,16 @@ impl Writer {
         telemetry.push(usage);
     }
 
+    /// Notes a contact with an agent; it is written within a second, unless another one with the same agent comes first.
+    pub fn agent_checked(&self, noted: NotedCheck) {
+        let mut checks = self.checks.lock();
+        if checks.len() >= CHECKS_MAX && !checks.contains_key(&noted.key) {
+            self.status.telemetry_lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        checks.insert(noted.key.clone(), noted);
+    }
+
     /// The counters.
     #[must_use]
     pub fn counts(&self) -> WriterCounts {
@@ -229,6 +254,7 @@ struct WriterTask {
     committed: Arc<Notify>,
     jobs: mpsc::Receiver<Job>,
     telemetry: Arc<Mutex<Vec<ToolUsage>>>,
+    checks: Arc<Mutex<Checks>>,
     status: Arc<WriterStatus>,
     closing: CancellationToken,
     /// When to stop trying, once the process is closing.
@@ -416,9 +442,40 @@ impl WriterTask {
     }
 
     async fn flush_telemetry(&self) {
+        // While the database is away one of them waits for it, and not both.
+        if self.flush_tool_usage().await {
+            self.flush_checks().await;
+        }
+    }
+
+    async fn flush_checks(&self) {
+        let noted: Vec<NotedCheck> = std::mem::take(&mut *self.checks.lock()).into_values().collect();
+        match self.store.agent_checks_note(&noted).await {
+            Ok(stored) if stored.is_empty() => {}
+            Ok(stored) => {
+                check_feed::apply(&self.cache, stored);
+                self.committed.notify_one();
+            }
+            Err(error) if error.is_transient() => {
+                tracing::debug!(%error, rows = noted.len(), "contacts with agents could not be written; trying again");
+                let mut checks = self.checks.lock();
+                for noted in noted {
+                    // One that came meanwhile is later.
+                    checks.entry(noted.key.clone()).or_insert(noted);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, rows = noted.len(), "contacts with agents could not be written");
+                self.status.telemetry_lost.fetch_add(noted.len() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Returns whether the database has taken it.
+    async fn flush_tool_usage(&self) -> bool {
         let rows = std::mem::take(&mut *self.telemetry.lock());
         if rows.is_empty() {
-            return;
+            return true;
         }
         if let Err(error) = self.store.tool_usage_append(&rows).await {
             tracing::debug!(%error, rows = rows.len(), "tool usage could not be written; trying again");
@@ -427,7 +484,9 @@ impl WriterTask {
             let lost = rows.len().saturating_sub(room);
             self.status.telemetry_lost.fetch_add(lost as u64, Ordering::Relaxed);
             telemetry.splice(0..0, rows.into_iter().skip(lost));
+            return false;
         }
+        true
     }
 }
 

@@ -87,7 +87,9 @@ COMMENT ON COLUMN runs.updated_at IS 'When it last changed.';
 COMMENT ON COLUMN runs.updated_by IS 'Who made the last change, as declared by the client.';
 -- Live runs are told by finished_at and not by status, because a run changes its status more often than it ends.
 CREATE INDEX runs_live ON runs (id) WHERE finished_at IS NULL;
-CREATE INDEX runs_listed ON runs (namespace, status, created_at, id);
+CREATE INDEX runs_listed ON runs (namespace, created_at, id);
+CREATE INDEX runs_by_status ON runs (namespace, status, created_at, id);
+CREATE INDEX runs_by_workflow ON runs (namespace, workflow_id, created_at, id) WHERE workflow_id IS NOT NULL;
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_idempotency_key ON runs (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
 

@@ -54,7 +54,9 @@ CREATE TABLE runs (
     CHECK ((finished_at IS NOT NULL) = (status IN ('COMPLETED', 'FAILED', 'CANCELLED')))
 );
 CREATE INDEX runs_live ON runs (id) WHERE finished_at IS NULL;
-CREATE INDEX runs_listed ON runs (namespace, status, created_at, id);
+CREATE INDEX runs_listed ON runs (namespace, created_at, id);
+CREATE INDEX runs_by_status ON runs (namespace, status, created_at, id);
+CREATE INDEX runs_by_workflow ON runs (namespace, workflow_id, created_at, id) WHERE workflow_id IS NOT NULL;
 CREATE INDEX runs_finished ON runs (finished_at) WHERE finished_at IS NOT NULL;
 CREATE UNIQUE INDEX runs_idempotency_key ON runs (namespace, idempotency_key) WHERE idempotency_key IS NOT NULL;
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::indices::{DocBits, folded, intersect, subtract};
 use super::shard::{Doc, Flags, Shard};
 use crate::agent::ExecutorKind;
+use crate::agent_check::AgentStatus;
 
 /// Conditions on agents; all that are given must hold. Tags, categories and capabilities are compared without regard
 /// to case.
@@ -24,6 +25,8 @@ pub struct Filters {
     pub capability: Option<String>,
     /// Those whose work is done in this way.
     pub executor: Option<ExecutorKind>,
+    /// Those of which this is known.
+    pub status: Option<AgentStatus>,
     /// Deprecated ones, or the others.
     pub deprecated: Option<bool>,
 }
@@ -85,6 +88,10 @@ impl Filters {
         if let Some(kind) = self.executor {
             filter.mask |= Flags::EXECUTOR;
             filter.value |= Flags::executor(kind);
+        }
+        if let Some(status) = self.status {
+            filter.mask |= Flags::STATUS;
+            filter.value |= Flags::status(status);
         }
         filter
     }

@@ -104,6 +104,10 @@ impl AgentBuilder {
         self.with(|a| a.revision = revision)
     }
 
+    pub(super) fn updated_at(self, millis: i64) -> Self {
+        self.with(|a| a.updated_at = Timestamp(millis))
+    }
+
     pub(super) fn build(self) -> Arc<Agent> {
         Arc::new(self.0)
     }

@@ -11,6 +11,7 @@ use super::indices::{KeyIndex, folded};
 use super::search::Analysis;
 use super::search::SearchIndex;
 use crate::agent::{Agent, ExecutorKind};
+use crate::agent_check::{AgentCheck, AgentStatus};
 use crate::ids::{AgentId, Revision};
 use crate::time::Timestamp;
 
@@ -26,9 +27,11 @@ impl Flags {
     pub(super) const ENABLED: u8 = 1 << 1;
     pub(super) const DEPRECATED: u8 = 1 << 2;
     pub(super) const EXECUTOR: u8 = 0b111 << 3;
+    pub(super) const STATUS: u8 = 0b11 << 6;
 
-    fn of(agent: &Agent) -> Self {
+    fn of(agent: &Agent, check: Option<&AgentCheck>) -> Self {
         let mut flags = Self::LIVE | Self::executor(agent.spec.executor.kind);
+        flags |= Self::status(AgentStatus::of(agent, check));
         if agent.spec.enabled {
             flags |= Self::ENABLED;
         }
@@ -40,6 +43,10 @@ impl Flags {
 
     pub(super) fn executor(kind: ExecutorKind) -> u8 {
         (kind as u8) << 3
+    }
+
+    pub(super) fn status(status: AgentStatus) -> u8 {
+        (status as u8) << 6
     }
 
     pub(super) fn is_deprecated(self) -> bool {
@@ -69,6 +76,8 @@ pub(super) struct Shard {
     /// How many documents have each combination of flags.
     flag_counts: BTreeMap<u8, usize>,
     removed: HashMap<AgentId, (Revision, Timestamp), RandomState>,
+    /// The last contact with each agent since it was changed.
+    checks: HashMap<AgentId, Arc<AgentCheck>, RandomState>,
     pub(super) tags: KeyIndex,
     pub(super) categories: KeyIndex,
     pub(super) capabilities: KeyIndex,
@@ -218,7 +227,10 @@ impl Shard {
             self.search.add(doc, analysis);
             self.searchable = self.docs.len() + 1;
         }
-        let flags = Flags::of(&agent);
+        if self.check(spec.id.as_str()).is_some_and(|check| !check.is_about(&agent)) {
+            self.checks.remove(spec.id.as_str());
+        }
+        let flags = Flags::of(&agent, self.check(spec.id.as_str()).map(Arc::as_ref));
         *self.flag_counts.entry(flags.0).or_default() += 1;
         self.flags.push(flags);
         self.docs.push(Some(agent));
@@ -264,6 +276,39 @@ impl Shard {
 
     pub(super) fn forget_removed_before(&mut self, time: Timestamp) {
         self.removed.retain(|_, (_, applied)| *applied >= time);
+    }
+
+    /// The last contact with an agent since it was changed.
+    pub(super) fn check(&self, id: &str) -> Option<&Arc<AgentCheck>> {
+        self.checks.get(id)
+    }
+
+    pub(super) fn checks(&self) -> impl Iterator<Item = (&AgentId, &Arc<AgentCheck>)> {
+        self.checks.iter()
+    }
+
+    /// Takes over a contact, or that there was none.
+    pub(super) fn set_check(&mut self, id: &str, check: Option<Arc<AgentCheck>>) {
+        let Some((doc, agent)) = self.by_id.get(id) else {
+            self.checks.remove(id);
+            return;
+        };
+        let flags = Flags::of(agent, check.as_deref());
+        if let Some(known) = self.flags.get_mut(*doc as usize) {
+            if let Some(count) = self.flag_counts.get_mut(&known.0) {
+                *count -= 1;
+            }
+            *known = flags;
+            *self.flag_counts.entry(flags.0).or_default() += 1;
+        }
+        match check {
+            Some(check) => {
+                self.checks.insert(agent.spec.id.clone(), check);
+            }
+            None => {
+                self.checks.remove(id);
+            }
+        }
     }
 
     fn renumber_if_due(&mut self) {

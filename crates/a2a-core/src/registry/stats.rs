@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::list::{Count, counts, sort_counts};
 use super::shard::{Flags, Shard};
 use super::{Registry, list};
+use crate::agent_check::AgentStatus;
 use crate::ids::Namespace;
 
 /// Counts of one namespace or of all. Lists start with the highest count; equal counts are in the order of names.
@@ -18,6 +19,10 @@ pub struct RegistryStats {
     pub disabled: usize,
     /// Agents that should no longer be chosen.
     pub deprecated: usize,
+    /// Agents whose last contact was answered, the built-in ones among them.
+    pub reachable: usize,
+    /// Agents that could not be reached when it was tried last.
+    pub unreachable: usize,
     /// Each category as most agents write it.
     pub categories: Vec<Count>,
     /// Each tag as most agents write it.
@@ -52,6 +57,8 @@ impl RegistryStats {
         self.enabled += shard.count_flags(Flags::ENABLED, Flags::ENABLED);
         self.deprecated += shard.count_flags(Flags::DEPRECATED, Flags::DEPRECATED);
         self.disabled = self.total - self.enabled;
+        self.reachable += shard.count_flags(Flags::STATUS, Flags::status(AgentStatus::Reachable));
+        self.unreachable += shard.count_flags(Flags::STATUS, Flags::status(AgentStatus::Unreachable));
         self.categories.extend(counts(&shard.categories, <[_]>::len));
         self.tags.extend(counts(&shard.tags, <[_]>::len));
         self.namespaces.push((name.to_string(), shard.len()));

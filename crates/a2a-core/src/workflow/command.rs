@@ -114,6 +114,15 @@ pub struct KeptStep {
     pub error: Option<Box<str>>,
 }
 
+impl KeptStep {
+    /// What its texts weigh.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let json = [&self.input, &self.output].into_iter().flatten().map(|text| text.as_str().len());
+        json.sum::<usize>() + self.error.as_ref().map_or(0, |error| error.len())
+    }
+}
+
 /// A new document of a workflow.
 #[derive(Debug, Clone)]
 pub struct WorkflowPut {

@@ -42,7 +42,7 @@ use tokio::time::Instant;
 
 use self::card::{CardError, Interface};
 use self::exchange::{End, Exchange};
-use super::{Done, Execute, Missing, StepContext, StepWork, limit_within, text_setting};
+use super::{Contact, Done, Execute, Missing, StepContext, StepWork, limit_within, text_setting};
 use crate::egress::Egress;
 
 /// A step without a limit of its own. Agents may work for hours; somebody who looks at the run can cancel it.
@@ -99,6 +99,19 @@ impl Execute for A2a {
                 Some(Ok(done) | Err(End::Done(done))) => done,
                 Some(Err(End::Unwanted)) => exchange.unwanted().await,
                 None => exchange.too_long(limit).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn check<'s>(&'s self, settings: &'s Value) -> BoxFuture<'s, Result<Contact, Missing>> {
+        async move {
+            let url = text_setting(settings, "url")?;
+            match card::resolve(&self.egress, url).await {
+                Ok(_) => Ok(Contact::Reached { remark: None }),
+                Err(error) if error.is_refused_here() => Err(Missing(error.to_string())),
+                Err(error) if error.reached() == Some(true) => Ok(Contact::Reached { remark: Some(error.to_string()) }),
+                Err(error) => Ok(Contact::not_reached(error.to_string())),
             }
         }
         .boxed()

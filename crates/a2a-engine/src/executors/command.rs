@@ -29,7 +29,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use super::{Done, Execute, Missing, StepContext, StepWork, text_setting};
+use super::{Contact, Done, Execute, Missing, StepContext, StepWork, text_setting};
 use crate::operator::{CommandEntry, OperatorFile};
 
 /// The executor of the kind `command`.
@@ -65,11 +65,31 @@ impl Execute for Command {
     fn execute(&self, work: StepWork, context: Arc<dyn StepContext>) -> BoxFuture<'_, Done> {
         async move {
             match self.entry(&work.settings()) {
-                Ok(entry) => process::run(entry, &work, &context.cancelled()).await,
+                Ok(entry) => process::run(entry, &work, &*context).await,
                 Err(missing) => missing.into(),
             }
         }
         .boxed()
+    }
+
+    #[cfg(unix)]
+    fn check<'s>(&'s self, settings: &'s Value) -> BoxFuture<'s, Result<Contact, Missing>> {
+        async move {
+            let program = self.entry(settings)?.argv.first().cloned().unwrap_or_default();
+            // The file may be on a network that hangs.
+            let looked = tokio::task::spawn_blocking(move || process::look_at(&program)).await;
+            Ok(match looked {
+                Ok(Ok(())) => Contact::Reached { remark: None },
+                Ok(Err(reason)) => Contact::NotReached { reason },
+                Err(error) => Contact::not_reached(error.to_string()),
+            })
+        }
+        .boxed()
+    }
+
+    #[cfg(not(unix))]
+    fn check<'s>(&'s self, settings: &'s Value) -> BoxFuture<'s, Result<Contact, Missing>> {
+        async move { Err(self.can_run(settings).err().unwrap_or(Missing("it is not run here".to_owned()))) }.boxed()
     }
 
     #[cfg(not(unix))]

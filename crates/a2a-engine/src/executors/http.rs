@@ -29,7 +29,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde_json::Value;
 
-use super::{Done, Execute, Missing, StepContext, StepWork, excerpt, seconds, text_setting};
+use super::{Contact, Done, Execute, Missing, StepContext, StepWork, excerpt, seconds, text_setting};
 use crate::egress::{BodyError, Egress, read_body_limited, transport_error};
 
 /// A step without a limit of its own.
@@ -49,15 +49,17 @@ impl Http {
         Self { egress }
     }
 
-    async fn post(&self, work: &StepWork) -> Result<Value, Done> {
+    async fn post(&self, work: &StepWork, context: &dyn StepContext) -> Result<Value, Done> {
         let settings = work.settings();
         let url = text_setting(&settings, "url")?;
         let body = work.message().to_string();
-        let (client, target) = self
-            .egress
-            .client(url)
-            .await
-            .map_err(|error| Done::Failed { retryable: error.is_transient(), error: error.to_string() })?;
+        let (client, target) = self.egress.client(url).await.map_err(|error| {
+            let (retryable, error) = (error.is_transient(), error.to_string());
+            if retryable {
+                context.contact(Err(&error));
+            }
+            Done::Failed { error, retryable }
+        })?;
         let mut request = client
             .post(target)
             .header(CONTENT_TYPE, "application/json")
@@ -66,11 +68,36 @@ impl Http {
         if let Some(key) = self.egress.signing_key(url) {
             request = request.header("A2A-Signature", signature::header(key, SystemTime::now(), body.as_bytes()));
         }
-        let response =
-            request.body(body).send().await.map_err(|error| {
-                Done::retryable(format!("the webhook gave no response: {}", transport_error(&error)))
-            })?;
+        let response = request.body(body).send().await.map_err(|error| {
+            let said = transport_error(&error);
+            if error.is_connect() {
+                context.contact(Err(&said));
+            }
+            Done::retryable(format!("the webhook gave no response: {said}"))
+        })?;
+        context.contact(Ok(()));
         if response.status().is_success() { output(response).await } else { Err(failure(response).await) }
+    }
+}
+
+impl Http {
+    /// Asks for the head of what is at the URL. Any response shows that somebody is there, and many webhooks take
+    /// nothing but what a step would send.
+    async fn head(&self, settings: &Value) -> Result<Contact, Missing> {
+        let url = text_setting(settings, "url")?;
+        let (client, target) = match self.egress.client(url).await {
+            Ok(client) => client,
+            Err(error) if error.is_transient() => return Ok(Contact::not_reached(error.to_string())),
+            Err(error) => return Err(Missing(error.to_string())),
+        };
+        Ok(match client.head(target).send().await {
+            Ok(response) => {
+                let status = response.status();
+                let remark = format!("it answers HEAD with {status}");
+                Contact::Reached { remark: (!status.is_success()).then_some(remark) }
+            }
+            Err(error) => Contact::not_reached(transport_error(&error)),
+        })
     }
 }
 
@@ -88,7 +115,7 @@ impl Execute for Http {
                 biased;
                 // The connection is closed, which tells the webhook.
                 () = cancelled.cancelled() => Done::failed("the step is no longer wanted"),
-                posted = tokio::time::timeout(limit, self.post(&work)) => match posted {
+                posted = tokio::time::timeout(limit, self.post(&work, &*context)) => match posted {
                     Ok(Ok(output)) => Done::Completed(output),
                     Ok(Err(done)) => done,
                     Err(_) => Done::retryable(format!("the webhook took longer than {}", seconds(limit))),
@@ -96,6 +123,10 @@ impl Execute for Http {
             }
         }
         .boxed()
+    }
+
+    fn check<'s>(&'s self, settings: &'s Value) -> BoxFuture<'s, Result<Contact, Missing>> {
+        self.head(settings).boxed()
     }
 }
 

@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::connection::{ConnectError, Connection};
-use super::{Done, Execute, Missing, StepContext, StepWork, limit_within, seconds, text_setting};
+use super::{Contact, Done, Execute, Missing, StepContext, StepWork, limit_within, seconds, text_setting};
 use crate::egress::Egress;
 use crate::operator::{McpConnection, McpServer, OperatorFile};
 
@@ -61,6 +61,12 @@ struct Entry<'o> {
     name: &'o str,
     server: &'o McpServer,
     tool: &'o str,
+}
+
+impl Entry<'_> {
+    fn without_tool(&self) -> String {
+        format!("the MCP server {:?} has no tool {:?}", self.name, self.tool)
+    }
 }
 
 impl Mcp {
@@ -110,15 +116,48 @@ impl Mcp {
         }
     }
 
-    async fn prepare(&self, entry: &Entry<'_>) -> Result<(Arc<Connection>, bool), Done> {
-        let connection = self.connection(entry).await.map_err(|error| Done::Failed {
-            error: format!("the MCP server {:?} can't be used: {}", entry.name, error.message),
-            retryable: error.retryable,
+    async fn prepare(&self, entry: &Entry<'_>, context: &dyn StepContext) -> Result<(Arc<Connection>, bool), Done> {
+        let connection = self.connection(entry).await.map_err(|error| {
+            match error.reached {
+                Some(true) => context.contact(Ok(())),
+                Some(false) => context.contact(Err(&error.message)),
+                None => {}
+            }
+            let said = format!("the MCP server {:?} can't be used: {}", entry.name, error.message);
+            Done::Failed { error: said, retryable: error.retryable }
         })?;
         match connection.is_repeatable(entry.tool).await {
             Some(repeatable) => Ok((connection, repeatable)),
-            None => Err(Done::failed(format!("the MCP server {:?} has no tool {:?}", entry.name, entry.tool))),
+            None => {
+                let said = entry.without_tool();
+                context.contact(Err(&said));
+                Err(Done::failed(said))
+            }
         }
+    }
+
+    /// Connects if need be, and asks whether the tool is there.
+    async fn ask(&self, settings: &Value) -> Result<Contact, Missing> {
+        self.can_run(settings)?;
+        let entry = self.entry(settings)?;
+        let connection = match self.connection(&entry).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                return match error.reached {
+                    Some(true) => Ok(Contact::Reached { remark: Some(error.message) }),
+                    Some(false) => Ok(Contact::not_reached(error.message)),
+                    None => Err(Missing(error.message)),
+                };
+            }
+        };
+        Ok(match connection.has(entry.tool).await {
+            Ok(true) => Contact::Reached { remark: None },
+            Ok(false) => Contact::not_reached(entry.without_tool()),
+            Err(error) => {
+                self.discard(entry.name, &connection).await;
+                Contact::not_reached(format!("it does not say which tools it has: {error}"))
+            }
+        })
     }
 
     async fn run(&self, work: &StepWork, context: Arc<dyn StepContext>) -> Done {
@@ -138,7 +177,7 @@ impl Mcp {
         let prepared = tokio::select! {
             biased;
             () = cancelled.cancelled() => return unwanted(),
-            prepared = tokio::time::timeout_at(deadline, self.prepare(&entry)) => prepared,
+            prepared = tokio::time::timeout_at(deadline, self.prepare(&entry, &*context)) => prepared,
         };
         let (connection, repeatable) = match prepared {
             Ok(Ok(prepared)) => prepared,
@@ -188,6 +227,10 @@ impl Execute for Mcp {
     fn execute(&self, work: StepWork, context: Arc<dyn StepContext>) -> BoxFuture<'_, Done> {
         async move { self.run(&work, context).await }.boxed()
     }
+
+    fn check<'s>(&'s self, settings: &'s Value) -> BoxFuture<'s, Result<Contact, Missing>> {
+        self.ask(settings).boxed()
+    }
 }
 
 fn unwanted() -> Done {
@@ -219,7 +262,7 @@ impl Call<'_> {
                 Ok(handle) => handle,
                 Err(error) => return (Done::retryable(self.lost(&error.to_string())), true),
             };
-        let _progress = self.connection.handler().watch(handle.progress_token.clone(), context);
+        let _progress = self.connection.handler().watch(handle.progress_token.clone(), context.clone());
         let mut sent = Sent(Some(handle));
         let answered = tokio::select! {
             biased;
@@ -235,6 +278,9 @@ impl Call<'_> {
             }
         };
         sent.0 = None;
+        if matches!(answered, Ok(_) | Err(ServiceError::McpError(_))) {
+            context.contact(Ok(()));
+        }
         match answered {
             Ok(result) => (self.outcome(result), false),
             Err(error) => self.error(&error),

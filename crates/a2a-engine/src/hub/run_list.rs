@@ -64,7 +64,7 @@ impl Hub {
                 total: page.total,
             });
         }
-        let filter = RunFilter { namespace, statuses: query.status.into_iter().collect(), workflow };
+        let filter = RunFilter { namespace, status: query.status, workflow };
         let mut page = read(running.store.runs_page(&filter, after.as_ref(), query.limit).await)?;
         let cache = self.inner.workflows.read();
         for run in &mut page.runs {

@@ -91,7 +91,9 @@ impl Hub {
         let namespace = self.namespace(namespace);
         let mut wanted: Vec<AgentId> = Vec::with_capacity(agents.len());
         for id in agents {
-            wanted.push(self.agent_get(Some(&namespace), id).await?.spec.id.clone());
+            let agent = self.agent_get(Some(&namespace), id).await?;
+            running.contacts.pulled(&agent, actor);
+            wanted.push(agent.spec.id.clone());
         }
         let mut changed = self.inner.workflows.changed();
         loop {
@@ -154,6 +156,10 @@ impl Hub {
         let Some(spec) = run.definition.spec.steps.get(step.order).cloned() else { return Ok(None) };
         let claim = ClaimRef { run: run.id.clone(), order: step.order, attempt: step.attempt };
         running.runner.claims().hold(claim.clone(), running.runner.settings().pull_lease);
+        let agent = self.inner.cache.read().get(&run.namespace, spec.agent.as_str()).cloned();
+        if let Some(agent) = &agent {
+            running.contacts.pulled(agent, actor);
+        }
         let input = match &step.input {
             Payload::Loaded(text) => text.value().unwrap_or(Value::Null),
             Payload::None | Payload::Stored => Value::Null,
@@ -166,7 +172,6 @@ impl Hub {
             running.runner.claims().let_go(&claim);
             return Ok(None);
         }
-        let agent = self.inner.cache.read().get(&run.namespace, spec.agent.as_str()).cloned();
         let capability = agent
             .as_ref()
             .and_then(|agent| capability_of(&agent.spec, spec.capability.as_deref()))
@@ -198,6 +203,11 @@ impl Hub {
         };
         if let Some(question) = update.question {
             if let Some(schema) = &update.answer_schema {
+                let bytes = schema.to_string().len();
+                if bytes > limits::DOCUMENT_BYTES_MAX {
+                    let message = format!("has {bytes} bytes; at most {} are taken", limits::DOCUMENT_BYTES_MAX);
+                    return Err(Problems::one("answer_schema", message).into());
+                }
                 let problems = a2a_core::json_schema::problems(schema);
                 if !problems.is_empty() {
                     return Err(Problems(problems).into());

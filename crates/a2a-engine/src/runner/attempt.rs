@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use a2a_core::agent::Executor;
+use a2a_core::ids::AgentKey;
 use a2a_core::json_text::JsonText;
 use a2a_core::limits;
 use a2a_core::workflow::command::{ClaimRef, Event, StepResult, WorkflowCommand, WorkflowOutcome};
@@ -60,8 +62,13 @@ impl Attempt {
             Ok(work) => work,
             Err(error) => return Some(Done::Failed { error, retryable: false }),
         };
-        let context =
-            Arc::new(Context { attempt: self.claim.clone(), runner: self.runner.clone(), over: self.over.clone() });
+        let context = Arc::new(Context {
+            attempt: self.claim.clone(),
+            runner: self.runner.clone(),
+            over: self.over.clone(),
+            agent: AgentKey { namespace: work.namespace.clone(), id: work.agent.clone() },
+            executor: work.executor.clone(),
+        });
         let executing = self.runner.shared.executors.execute(work, context);
         tokio::pin!(executing);
         tokio::select! {
@@ -206,6 +213,8 @@ struct Context {
     attempt: ClaimRef,
     runner: Runner,
     over: CancellationToken,
+    agent: AgentKey,
+    executor: Executor,
 }
 
 impl StepContext for Context {
@@ -238,6 +247,10 @@ impl StepContext for Context {
 
     fn progress(&self, message: &str, percent: Option<u8>) {
         self.runner.shared.claims.progress(&self.attempt, message, percent);
+    }
+
+    fn contact(&self, reached: Result<(), &str>) {
+        self.runner.shared.contacts.step(&self.agent, &self.executor, reached, &actor());
     }
 
     fn cancelled(&self) -> CancellationToken {

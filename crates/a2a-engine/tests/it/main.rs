@@ -13,6 +13,7 @@
 
 mod a2a;
 mod a2a_runs;
+mod agent_checks;
 mod attempts;
 mod external;
 mod mcp;

@@ -1,10 +1,12 @@
 //! `a2a-mcp agents`: what the tools for agents do, for people and scripts.
 
+mod check;
 mod deploy;
 mod list;
 mod remove;
 mod show;
 
+use a2a_core::agent_check::AgentStatus;
 use a2a_core::registry::Filters;
 use a2a_engine::config::Config;
 use clap::Subcommand;
@@ -33,6 +35,7 @@ pub(super) enum Command {
         "  a2a-mcp agents list
   a2a-mcp agents list --category data --tag postgres
   a2a-mcp agents list --text invoice --disabled
+  a2a-mcp agents list --status unreachable
   a2a-mcp agents list --all --json | jq -r '.agents[].id'"
     ))]
     List(list::ListArgs),
@@ -56,6 +59,25 @@ pub(super) enum Command {
   a2a-mcp agents show postgres-tuner --json | jq .capabilities"
     ))]
     Show(show::Args),
+    /// Contact agents without giving them work, and note which ones can be reached
+    #[command(
+        long_about = "Contact agents without giving them work, and note which ones can be reached.\n\nThe card of an A2A \
+            agent is read, an MCP server is asked for its tools, the URL of a webhook for its head (any response counts), \
+            and the file of a command is looked at: within 10 s each, and only as far as the operator's file allows. \
+            What is found out is shown by lists as status and last_checked, until the agent is changed. Steps of runs \
+            note the same. Pull agents are reached when a session asks for their work.",
+        after_help = "Examples:
+  a2a-mcp agents check
+  a2a-mcp agents check slack-webhook nightly-report
+  a2a-mcp agents check --json | jq -r '.agents[] | select(.status == \"unreachable\") | .id'
+
+Exit codes:
+  0  none of them is unreachable; some may not have been checked
+  1  an agent is unreachable, or there is none with an id
+  2  the command or a setting is wrong
+  3  the database can't be reached or used (see `a2a-mcp doctor`)"
+    )]
+    Check(check::Args),
     /// Remove agents; their history stays unless they are purged
     #[command(
         long_about = "Remove agents. Their history stays, and deploying one again goes on with its revisions.\n\n\
@@ -74,6 +96,7 @@ pub(super) async fn run(command: Command, config: Config, settings: &settings::A
         Command::List(args) => list::list(args, config).await,
         Command::Search(args) => list::search(args, config).await,
         Command::Show(args) => show::run(args, config).await,
+        Command::Check(args) => check::run(args, config, &settings.actor()).await,
         Command::Remove(args) => remove::run(args, config, &settings.actor()).await,
     }
 }
@@ -99,6 +122,14 @@ struct FilterArgs {
     /// Only agents that are deprecated
     #[arg(long)]
     deprecated: bool,
+    /// Only agents of which this is known: declared, reachable or unreachable
+    #[arg(long, value_parser = status)]
+    status: Option<AgentStatus>,
+}
+
+fn status(text: &str) -> Result<AgentStatus, String> {
+    let found = AgentStatus::ALL.iter().find(|(name, _)| *name == text);
+    found.map(|(_, status)| *status).ok_or_else(|| "use declared, reachable or unreachable".to_owned())
 }
 
 impl From<FilterArgs> for Filters {
@@ -113,6 +144,7 @@ impl From<FilterArgs> for Filters {
             tags_all: args.tags,
             capability: args.capability,
             deprecated: args.deprecated.then_some(true),
+            status: args.status,
             ..Self::default()
         }
     }

@@ -16,6 +16,7 @@ on_both!(
     searches_find_what_is_needed_and_say_why,
     wrong_ids_name_the_nearest_and_starts_of_ids_are_enough,
     statistics_tell_what_is_there_and_who_called,
+    lists_tell_what_is_known_of_reaching_an_agent,
     namespaces_do_not_meet,
 );
 
@@ -362,6 +363,45 @@ async fn statistics_tell_what_is_there_and_who_called(world: World) {
     };
     a2a_testing::wait::wait_until(std::time::Duration::from_secs(5), "the usage is written", counted).await;
     server.finish().await;
+}
+
+async fn lists_tell_what_is_known_of_reaching_an_agent(world: World) {
+    let (server, other) = (world.server().await, world.server().await);
+    for (id, kind) in [("echo", "builtin"), ("idle", "pull"), ("worker", "pull")] {
+        let settings = if kind == "builtin" { json!({"operation": "echo"}) } else { json!({}) };
+        deploy(&server, json!({"id": id, "description": "d", "executor": {"kind": kind, "settings": settings}})).await;
+    }
+    call(&server, "work_next", json!({"agents": ["worker"]})).await;
+    let listed = async |server: &ServerProcess, arguments: Value| call(server, "agent_list", arguments).await;
+    for server in [&server, &other] {
+        a2a_testing::wait::wait_until(std::time::Duration::from_secs(5), "the contact", async || {
+            listed(server, json!({"status": "reachable"})).await["total"] == 2
+        })
+        .await;
+        let reply = whole_call(server, "agent_list", json!({})).await;
+        let agents = &reply.structured["agents"];
+        // What runs in every process has no time, and what is only declared is not told at all.
+        assert_eq!((&agents[0]["status"], agents[0].get("last_checked")), (&json!("reachable"), None), "{agents}");
+        assert_eq!((agents[1].get("status"), agents[1].get("last_checked")), (None, None), "{agents}");
+        assert_eq!(agents[2]["status"], "reachable");
+        assert!(agents[2]["last_checked"].as_str().unwrap().ends_with('Z'), "{agents}");
+        assert_eq!(agents[2]["revision"], 1, "no change of the agent");
+        let line = reply.text.lines().find(|line| line.starts_with("worker")).unwrap();
+        assert!(line.contains("(reachable ") && line.contains(" ago") | line.contains("just now"), "{line}");
+        let full = listed(server, json!({"ids": ["idle", "worker"], "detail": "full"})).await;
+        assert_eq!(
+            (&full["agents"][0]["status"], &full["agents"][1]["status"]),
+            (&json!("declared"), &json!("reachable"))
+        );
+        let found = call(server, "agent_search", json!({"query": "worker"})).await;
+        assert_eq!(found["agents"][0]["status"], "reachable", "{found}");
+        let stats = call(server, "registry_stats", json!({})).await;
+        assert_eq!((&stats["agents"]["reachable"], &stats["agents"]["unreachable"]), (&json!(2), &json!(0)));
+    }
+    let refusal = refused(&server, "agent_list", json!({"status": "alive"})).await;
+    assert!(refusal.text.contains("declared, reachable"), "{refusal:?}");
+    server.finish().await;
+    other.finish().await;
 }
 
 async fn namespaces_do_not_meet(world: World) {

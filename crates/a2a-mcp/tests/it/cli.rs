@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+mod checks;
 mod postgres;
 
 const VARIABLES: [&str; 12] = [
@@ -461,6 +462,7 @@ fn help_teaches_every_setting_and_the_exit_codes() {
         &["agents", "list", "--help"],
         &["agents", "search", "--help"],
         &["agents", "show", "--help"],
+        &["agents", "check", "--help"],
         &["agents", "remove", "--help"],
         &["migrate", "--help"],
         &["migrate", "run", "--help"],

@@ -18,7 +18,8 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{PgStatement, rows, workflow_rows};
+use super::{PgStatement, agent_checks, rows, workflow_rows};
+use crate::agent_check::StoredCheck;
 use crate::database_url::PostgresUrl;
 use crate::error::StoreError;
 use crate::feed::{FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
@@ -46,8 +47,8 @@ pub(crate) struct PostgresFeed {
     epoch: Uuid,
     last_announced: Option<Instant>,
     definitions: Arc<Definitions>,
-    /// What the last load or comparison has read of workflows.
-    workflows: Snapshot,
+    /// What the last load or comparison has read of all that is not an agent.
+    others: Snapshot,
     /// Some only to prove that the tests would see lost changes: the highest `seq` that was read.
     sequence: Option<i64>,
 }
@@ -99,7 +100,7 @@ impl PostgresFeed {
                 epoch: Uuid::nil(),
                 last_announced: None,
                 definitions,
-                workflows: Snapshot::default(),
+                others: Snapshot::default(),
                 sequence: by_sequence.then_some(0),
             })
         })
@@ -123,20 +124,21 @@ impl PostgresFeed {
         self.sequence = self.sequence.map(|_| seq);
     }
 
-    /// Reads all workflows and the runs that go on.
+    /// Reads all contacts with agents, all workflows and the runs that go on.
     fn snapshot_in_txn<'c>(
-        conn: &'c AsyncPgConnection,
+        conn: &'c mut AsyncPgConnection,
         definitions: &'c Definitions,
     ) -> BoxFuture<'c, Result<Snapshot, StoreError>> {
         async move {
+            let checks = agent_checks::all(conn).await?;
             let workflows = workflow_rows::live_workflows(conn).await?;
-            Ok(Snapshot { workflows, runs: workflow_rows::live_runs(conn, definitions).await? })
+            Ok(Snapshot { checks, workflows, runs: workflow_rows::live_runs(conn, definitions).await? })
         }
         .boxed()
     }
 
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
-        std::mem::take(&mut self.workflows)
+        std::mem::take(&mut self.others)
     }
 
     pub(crate) async fn fetch_workflows(&mut self, wanted: Wanted) -> Result<Fetched, StoreError> {
@@ -163,7 +165,7 @@ impl PostgresFeed {
     }
 
     pub(crate) async fn load(&mut self, agents: mpsc::Sender<Vec<Agent>>) -> Result<(), StoreError> {
-        let (position, workflows) = in_time(LOAD_TIMEOUT, async {
+        let (position, others) = in_time(LOAD_TIMEOUT, async {
             self.conn
                 .build_transaction()
                 .repeatable_read()
@@ -176,13 +178,13 @@ impl PostgresFeed {
                 .await
         })
         .await?;
-        self.workflows = workflows;
+        self.others = others;
         self.stand_at(position);
         Ok(())
     }
 
     pub(crate) async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
-        let (position, known, workflows) = in_time(LOAD_TIMEOUT, async {
+        let (position, known, others) = in_time(LOAD_TIMEOUT, async {
             self.conn
                 .build_transaction()
                 .repeatable_read()
@@ -195,7 +197,7 @@ impl PostgresFeed {
                 .await
         })
         .await?;
-        self.workflows = workflows;
+        self.others = others;
         self.stand_at(position);
         Ok(known)
     }
@@ -262,6 +264,10 @@ impl PostgresFeed {
 
     pub(crate) async fn fetch(&mut self, keys: &[AgentKey]) -> Result<Vec<AgentVersion>, StoreError> {
         in_time(LOAD_TIMEOUT, rows::by_keys(&mut self.conn, keys)).await
+    }
+
+    pub(crate) async fn fetch_checks(&mut self, keys: &[AgentKey]) -> Result<Vec<StoredCheck>, StoreError> {
+        in_time(LOAD_TIMEOUT, async { Ok(agent_checks::by_keys(&mut self.conn, keys).await?) }).await
     }
 
     /// Until somebody has committed or it is time to look anyway. Announces what this process commits meanwhile.

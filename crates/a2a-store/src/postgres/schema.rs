@@ -209,3 +209,15 @@ diesel::table! {
         revision -> BigInt,
     }
 }
+
+diesel::table! {
+    agent_checks (namespace, id) {
+        namespace -> Text,
+        id -> Text,
+        reachable -> Bool,
+        detail -> Nullable<Text>,
+        checked_at -> Timestamptz,
+        checked_by -> Text,
+        revision -> BigInt,
+    }
+}

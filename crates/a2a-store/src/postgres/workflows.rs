@@ -7,14 +7,15 @@ use a2a_core::ids::{Actor, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
 use a2a_core::workflow::command::{WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::run::{RunState, RunStatus};
 use deadpool::managed;
-use diesel::sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::AsyncPgConnection;
 
 use super::workflow_rows::{Which, payloads, runs_by_id, workflow_history};
 use super::{COMMIT_LIMIT_MAX_MS, COMMIT_LIMIT_MS, PgStatement, Postgres, workflow_commit};
 use crate::agent_row::StoredTime;
 use crate::error::StoreError;
-use crate::store::{RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
+use crate::store::workflows::page_sql;
+use crate::store::{Pruned, RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
 
 /// Most runs that one pruning deletes: their rows are locked until it is done.
 const PRUNE_RUNS_MAX: i64 = 1_000;
@@ -105,61 +106,48 @@ impl Postgres {
             (Text, Text, Nullable<Text>, Nullable<BigInt>, Text, Bool, BigInt, Nullable<Text>, BigInt, BigInt),
             (Timestamptz, Nullable<Timestamptz>, Nullable<Timestamptz>, Timestamptz, Text),
         );
-        let statuses: Vec<&str> = if filter.statuses.is_empty() { RunStatus::ALL } else { &filter.statuses }
-            .iter()
-            .map(|status| status.as_str())
-            .collect();
+        let (count, page) = page_sql!(filter, "'infinity'::timestamptz");
+        let status = filter.status.map(RunStatus::as_str);
         let workflow = filter.workflow.as_ref().map(WorkflowId::as_str);
         let namespace = filter.namespace.as_str();
         self.read(async |conn| {
-            let total: i64 = PgStatement::<BigInt>::new(
-                "SELECT count(*) FROM runs r WHERE r.namespace = ? AND r.status = ANY(?) \
-                 AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '')",
-            )
-            .bind::<Text, _>(namespace)
-            .bind::<Array<Text>, _>(statuses.clone())
-            .bind::<Nullable<Text>, _>(workflow)
-            .row(conn)
-            .await?;
-            let rows: Vec<Row> = PgStatement::<RowSql>::new(
-                "SELECT r.id, r.namespace, r.workflow_id, r.workflow_revision, r.status, r.paused, r.priority, r.error, \
-                 (SELECT count(*) FROM steps s WHERE s.run_id = r.id), \
-                 (SELECT count(*) FROM steps s WHERE s.run_id = r.id \
-                 AND s.status IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')), \
-                 r.created_at, r.started_at, r.finished_at, r.updated_at, r.created_by \
-                 FROM runs r WHERE r.namespace = ? AND r.status = ANY(?) AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '') \
-                 AND coalesce((r.created_at, r.id) < (?, ?), true) \
-                 ORDER BY r.created_at DESC, r.id DESC LIMIT ?",
-            )
-            .bind::<Text, _>(namespace)
-            .bind::<Array<Text>, _>(statuses)
-            .bind::<Nullable<Text>, _>(workflow)
-            .bind::<Nullable<Timestamptz>, _>(after.map(|cursor| StoredTime(cursor.created_at)))
-            .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.id.as_str()))
-            .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
-            .rows(conn)
-            .await?;
-            let runs = rows.into_iter().map(|((id, ns, workflow, revision, status, paused, priority, error, all, ended), times)| {
-                let (created_at, started_at, finished_at, updated_at, created_by) = times;
-                let unknown = || StoreError::Row { table: "runs", key: id.clone(), reason: format!("status: {status:?}") };
-                Ok(RunSummary {
-                    status: RunStatus::from_name(&status).ok_or_else(unknown)?,
-                    id: RunId::from_stored(id),
-                    namespace: Namespace::from_stored(ns),
-                    workflow: workflow.map(WorkflowId::from_stored),
-                    workflow_revision: revision,
-                    paused,
-                    priority: i16::try_from(priority).unwrap_or_default(),
-                    error: error.map(Into::into),
-                    steps: all,
-                    steps_ended: ended,
-                    created_at: created_at.0,
-                    started_at: started_at.map(|time| time.0),
-                    finished_at: finished_at.map(|time| time.0),
-                    updated_at: updated_at.0,
-                    created_by: Actor::new(&created_by),
-                })
-            });
+            let mut counted = PgStatement::<BigInt>::new(count).bind::<Text, _>(namespace);
+            let mut rows = PgStatement::<RowSql>::new(page).bind::<Text, _>(namespace);
+            for condition in [status, workflow].into_iter().flatten() {
+                counted = counted.bind::<Text, _>(condition);
+                rows = rows.bind::<Text, _>(condition);
+            }
+            let total: i64 = counted.row(conn).await?;
+            let rows: Vec<Row> = rows
+                .bind::<Nullable<Timestamptz>, _>(after.map(|cursor| StoredTime(cursor.created_at)))
+                .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.id.as_str()))
+                .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+                .rows(conn)
+                .await?;
+            let runs = rows.into_iter().map(
+                |((id, ns, workflow, revision, status, paused, priority, error, all, ended), times)| {
+                    let (created_at, started_at, finished_at, updated_at, created_by) = times;
+                    let unknown =
+                        || StoreError::Row { table: "runs", key: id.clone(), reason: format!("status: {status:?}") };
+                    Ok(RunSummary {
+                        status: RunStatus::from_name(&status).ok_or_else(unknown)?,
+                        id: RunId::from_stored(id),
+                        namespace: Namespace::from_stored(ns),
+                        workflow: workflow.map(WorkflowId::from_stored),
+                        workflow_revision: revision,
+                        paused,
+                        priority: i16::try_from(priority).unwrap_or_default(),
+                        error: error.map(Into::into),
+                        steps: all,
+                        steps_ended: ended,
+                        created_at: created_at.0,
+                        started_at: started_at.map(|time| time.0),
+                        finished_at: finished_at.map(|time| time.0),
+                        updated_at: updated_at.0,
+                        created_by: Actor::new(&created_by),
+                    })
+                },
+            );
             Ok(RunPage::of(runs.collect::<Result<_, StoreError>>()?, total, limit))
         })
         .await
@@ -167,17 +155,17 @@ impl Postgres {
 }
 
 /// Deletes runs that ended longer ago than so many milliseconds, with their steps.
-pub(super) async fn prune_runs(conn: &mut AsyncPgConnection, age_ms: i64) -> Result<(), StoreError> {
+pub(super) async fn prune_runs(conn: &mut AsyncPgConnection, age_ms: i64) -> Result<Pruned, StoreError> {
     // One that is retried at this moment is locked, and passed over.
-    PgStatement::<()>::new(
+    let deleted: i64 = PgStatement::<BigInt>::new(
         "WITH old AS MATERIALIZED (SELECT id FROM runs WHERE finished_at < now() - ?::bigint * interval '1 ms' \
          ORDER BY finished_at LIMIT ? FOR UPDATE SKIP LOCKED), \
-         deleted AS (DELETE FROM steps s USING old WHERE s.run_id = old.id) \
-         DELETE FROM runs r USING old WHERE r.id = old.id",
+         steps_deleted AS (DELETE FROM steps s USING old WHERE s.run_id = old.id), \
+         deleted AS (DELETE FROM runs r USING old WHERE r.id = old.id RETURNING 1) SELECT count(*) FROM deleted",
     )
     .bind::<BigInt, _>(age_ms)
     .bind::<BigInt, _>(PRUNE_RUNS_MAX)
-    .run(conn)
+    .row(conn)
     .await?;
-    Ok(())
+    Ok(Pruned::of(deleted, PRUNE_RUNS_MAX))
 }

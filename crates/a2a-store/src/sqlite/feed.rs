@@ -12,7 +12,8 @@ use diesel::sql_types::BigInt;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{SharedConnection, rows, with, workflow_rows};
+use super::{SharedConnection, agent_checks, rows, with, workflow_rows};
+use crate::agent_check::StoredCheck;
 use crate::agent_row::stored_key;
 use crate::error::StoreError;
 use crate::feed::{CHUNK_AGENTS, FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
@@ -33,8 +34,8 @@ pub(crate) struct SqliteFeed {
     epoch: String,
     tick: Interval,
     definitions: Arc<Definitions>,
-    /// What the last load or comparison has read of workflows.
-    workflows: Snapshot,
+    /// What the last load or comparison has read of all that is not an agent.
+    others: Snapshot,
 }
 
 struct DebugConnection(SharedConnection);
@@ -66,9 +67,13 @@ fn position(conn: &mut SqliteConnection) -> Result<Position, StoreError> {
     Ok(Position { seq: last.unwrap_or(0).max(pruned), pruned, epoch })
 }
 
-/// Reads all workflows and the runs that go on.
+/// Reads all contacts with agents, all workflows and the runs that go on.
 fn snapshot_in_txn(conn: &mut SqliteConnection, definitions: &Definitions) -> Result<Snapshot, StoreError> {
-    Ok(Snapshot { workflows: workflow_rows::live_workflows(conn)?, runs: workflow_rows::live_runs(conn, definitions)? })
+    Ok(Snapshot {
+        checks: agent_checks::all(conn)?,
+        workflows: workflow_rows::live_workflows(conn)?,
+        runs: workflow_rows::live_runs(conn, definitions)?,
+    })
 }
 
 impl SqliteFeed {
@@ -82,12 +87,12 @@ impl SqliteFeed {
             epoch: String::new(),
             tick,
             definitions,
-            workflows: Snapshot::default(),
+            others: Snapshot::default(),
         }
     }
 
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
-        std::mem::take(&mut self.workflows)
+        std::mem::take(&mut self.others)
     }
 
     pub(crate) async fn fetch_workflows(&mut self, wanted: Wanted) -> Result<Fetched, StoreError> {
@@ -107,7 +112,7 @@ impl SqliteFeed {
 
     pub(crate) async fn load(&mut self, agents: mpsc::Sender<Vec<Agent>>) -> Result<(), StoreError> {
         let definitions = self.definitions.clone();
-        let (position, workflows) = with(&self.connection.0, move |conn| {
+        let (position, others) = with(&self.connection.0, move |conn| {
             // One read transaction: position and rows are of the same moment.
             conn.transaction(|conn| {
                 let position = position(conn)?;
@@ -125,7 +130,7 @@ impl SqliteFeed {
             })
         })
         .await?;
-        self.workflows = workflows;
+        self.others = others;
         self.stand_at(position);
         Ok(())
     }
@@ -182,9 +187,14 @@ impl SqliteFeed {
         with(&self.connection.0, move |conn| rows::by_keys(conn, &keys)).await
     }
 
+    pub(crate) async fn fetch_checks(&mut self, keys: &[AgentKey]) -> Result<Vec<StoredCheck>, StoreError> {
+        let keys = rows::keys_json(keys.iter())?;
+        with(&self.connection.0, move |conn| Ok(agent_checks::by_keys(conn, &keys)?)).await
+    }
+
     pub(crate) async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
         let definitions = self.definitions.clone();
-        let (position, known, workflows) = with(&self.connection.0, move |conn| {
+        let (position, known, others) = with(&self.connection.0, move |conn| {
             conn.transaction(|conn| {
                 let position = position(conn)?;
                 let current: Vec<(String, String, i64, i64, bool)> = agents::table
@@ -217,7 +227,7 @@ impl SqliteFeed {
             })
         })
         .await?;
-        self.workflows = workflows;
+        self.others = others;
         self.stand_at(position);
         Ok(known)
     }

@@ -194,3 +194,15 @@ diesel::table! {
         revision -> BigInt,
     }
 }
+
+diesel::table! {
+    agent_checks (namespace, id) {
+        namespace -> Text,
+        id -> Text,
+        reachable -> Bool,
+        detail -> Nullable<Text>,
+        checked_at -> BigInt,
+        checked_by -> Text,
+        revision -> BigInt,
+    }
+}

@@ -13,7 +13,8 @@ use super::rows::json_text;
 use super::workflow_rows::{Which, payloads, runs_by_id, workflow_history};
 use super::{Sqlite, SqliteStatement, with, workflow_commit};
 use crate::error::StoreError;
-use crate::store::{RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
+use crate::store::workflows::page_sql;
+use crate::store::{Pruned, RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
 
 /// Most runs that one pruning deletes: others wait until it is done.
 const PRUNE_RUNS_MAX: i64 = 1_000;
@@ -96,34 +97,21 @@ fn page(
         (Text, Text, Nullable<Text>, Nullable<BigInt>, Text, Bool, BigInt, Nullable<Text>, BigInt, BigInt),
         (BigInt, Nullable<BigInt>, Nullable<BigInt>, BigInt, Text),
     );
-    let statuses = if filter.statuses.is_empty() { RunStatus::ALL } else { &filter.statuses };
-    let statuses = json_text(&statuses)?;
+    let (count, page) = page_sql!(filter, "9223372036854775807");
+    let status = filter.status.map(RunStatus::as_str);
     let workflow = filter.workflow.as_ref().map(WorkflowId::as_str);
-    let total: i64 = SqliteStatement::<BigInt>::new(
-        "SELECT count(*) FROM runs r WHERE r.namespace = ? AND r.status IN (SELECT value FROM json_each(?)) \
-         AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '')",
-    )
-    .bind::<Text, _>(filter.namespace.as_str())
-    .bind::<Text, _>(statuses.as_str())
-    .bind::<Nullable<Text>, _>(workflow)
-    .row(conn)?;
-    let rows: Vec<Row> = SqliteStatement::<RowSql>::new(
-        "SELECT r.id, r.namespace, r.workflow_id, r.workflow_revision, r.status, r.paused, r.priority, r.error, \
-         (SELECT count(*) FROM steps s WHERE s.run_id = r.id), \
-         (SELECT count(*) FROM steps s WHERE s.run_id = r.id \
-         AND s.status IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')), \
-         r.created_at, r.started_at, r.finished_at, r.updated_at, r.created_by \
-         FROM runs r WHERE r.namespace = ? AND r.status IN (SELECT value FROM json_each(?)) \
-         AND coalesce(r.workflow_id, '') = coalesce(?, r.workflow_id, '') AND coalesce((r.created_at, r.id) < (?, ?), true) \
-         ORDER BY r.created_at DESC, r.id DESC LIMIT ?",
-    )
-    .bind::<Text, _>(filter.namespace.as_str())
-    .bind::<Text, _>(statuses.as_str())
-    .bind::<Nullable<Text>, _>(workflow)
-    .bind::<Nullable<BigInt>, _>(after.map(|cursor| cursor.created_at.0))
-    .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.id.as_str()))
-    .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
-    .rows(conn)?;
+    let mut counted = SqliteStatement::<BigInt>::new(count).bind::<Text, _>(filter.namespace.as_str());
+    let mut rows = SqliteStatement::<RowSql>::new(page).bind::<Text, _>(filter.namespace.as_str());
+    for condition in [status, workflow].into_iter().flatten() {
+        counted = counted.bind::<Text, _>(condition);
+        rows = rows.bind::<Text, _>(condition);
+    }
+    let total: i64 = counted.row(conn)?;
+    let rows: Vec<Row> = rows
+        .bind::<Nullable<BigInt>, _>(after.map(|cursor| cursor.created_at.0))
+        .bind::<Nullable<Text>, _>(after.map(|cursor| cursor.id.as_str()))
+        .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+        .rows(conn)?;
     let runs = rows.into_iter().map(|(run, times)| {
         let (id, namespace, workflow, revision, status, paused, priority, error, steps, steps_ended) = run;
         let (created_at, started_at, finished_at, updated_at, created_by) = times;
@@ -150,15 +138,16 @@ fn page(
 }
 
 /// Deletes runs that ended before a time, with their steps.
-pub(super) fn prune_runs_in_txn(conn: &mut SqliteConnection, before: i64) -> Result<(), StoreError> {
+pub(super) fn prune_runs_in_txn(conn: &mut SqliteConnection, before: i64) -> Result<Pruned, StoreError> {
     let old: Vec<String> =
         SqliteStatement::<Text>::new("SELECT id FROM runs WHERE finished_at < ? ORDER BY finished_at LIMIT ?")
             .bind::<BigInt, _>(before)
             .bind::<BigInt, _>(PRUNE_RUNS_MAX)
             .rows(conn)?;
     if old.is_empty() {
-        return Ok(());
+        return Ok(Pruned::All);
     }
+    let pruned = Pruned::of(i64::try_from(old.len()).unwrap_or(i64::MAX), PRUNE_RUNS_MAX);
     let old = json_text(&old)?;
     for sql in [
         "DELETE FROM steps WHERE run_id IN (SELECT value FROM json_each(?))",
@@ -166,5 +155,5 @@ pub(super) fn prune_runs_in_txn(conn: &mut SqliteConnection, before: i64) -> Res
     ] {
         SqliteStatement::<()>::new(sql).bind::<Text, _>(old.as_str()).run(conn)?;
     }
-    Ok(())
+    Ok(pruned)
 }

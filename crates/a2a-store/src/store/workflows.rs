@@ -26,11 +26,43 @@ pub struct WorkflowVersion {
 pub struct RunFilter {
     /// Of this namespace.
     pub namespace: Namespace,
-    /// With one of these statuses; none means any.
-    pub statuses: Vec<RunStatus>,
+    /// With this status.
+    pub status: Option<RunStatus>,
     /// Of this workflow.
     pub workflow: Option<WorkflowId>,
 }
+
+/// The texts that count the runs of a [`RunFilter`] and read a page of them. What the filter does not ask for is not in
+/// them, so that an index has the rows in their order and no more are read than are shown. `$latest` comes after every
+/// time.
+macro_rules! page_sql {
+    ($filter:expr, $latest:literal) => {
+        match ($filter.status.is_some(), $filter.workflow.is_some()) {
+            (false, false) => page_sql!(@ $latest, ""),
+            (true, false) => page_sql!(@ $latest, " AND r.status = ?"),
+            (false, true) => page_sql!(@ $latest, " AND r.workflow_id = ?"),
+            (true, true) => page_sql!(@ $latest, " AND r.status = ? AND r.workflow_id = ?"),
+        }
+    };
+    (@ $latest:literal, $more:literal) => {
+        (
+            concat!("SELECT count(*) FROM runs r WHERE r.namespace = ?", $more),
+            concat!(
+                "SELECT r.id, r.namespace, r.workflow_id, r.workflow_revision, r.status, r.paused, r.priority, r.error, \
+                 (SELECT count(*) FROM steps s WHERE s.run_id = r.id), \
+                 (SELECT count(*) FROM steps s WHERE s.run_id = r.id \
+                 AND s.status IN ('COMPLETED', 'FAILED', 'SKIPPED', 'CANCELLED')), \
+                 r.created_at, r.started_at, r.finished_at, r.updated_at, r.created_by \
+                 FROM runs r WHERE r.namespace = ?",
+                $more,
+                " AND (r.created_at, r.id) < (coalesce(?, ",
+                $latest,
+                "), coalesce(?, '')) ORDER BY r.created_at DESC, r.id DESC LIMIT ?"
+            ),
+        )
+    };
+}
+pub(crate) use page_sql;
 
 /// Where a page of runs ended; the next one begins after it.
 #[derive(Debug, Clone, PartialEq, Eq)]

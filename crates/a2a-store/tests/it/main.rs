@@ -13,6 +13,7 @@ mod process;
 mod workflow_document;
 mod world;
 
+mod agent_checks;
 mod connect;
 mod contract;
 mod cuts;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use a2a_core::agent::Agent;
+use a2a_core::agent_check::AgentCheck;
 use a2a_core::change::{Change, Outcome};
 use a2a_core::ids::{AgentKey, Namespace};
 use a2a_store::Unit;
@@ -95,6 +96,10 @@ impl Process {
         self.cache.read().live().map(|agent| (agent.key(), agent.clone())).collect()
     }
 
+    pub(crate) fn checks(&self) -> BTreeMap<AgentKey, Arc<AgentCheck>> {
+        self.cache.read().checks().map(|(key, check)| (key, check.clone())).collect()
+    }
+
     pub(crate) async fn stop(self) {
         self.writer.close(LIMIT).await;
         self.workflow_writer.close(LIMIT).await;
@@ -115,7 +120,7 @@ pub(crate) async fn finish(world: &World, processes: Vec<Process>) -> BTreeMap<A
     let start = Instant::now();
     for (number, process) in processes.iter().enumerate() {
         wait_until(Duration::from_secs(5), &format!("cache {number} to equal the database"), async || {
-            process.agents() == stored
+            process.agents() == stored && process.checks() == fresh.checks()
         })
         .await;
         assert_eq!(process.cache.read().len(), stored.len());

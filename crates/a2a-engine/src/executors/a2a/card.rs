@@ -32,6 +32,21 @@ pub(super) enum CardError {
     Unusable(String),
 }
 
+impl CardError {
+    /// Whether the agent was reached; nothing when that was not tried or can't be told.
+    pub(super) fn reached(&self) -> Option<bool> {
+        match self {
+            Self::Call(error) => error.reached(),
+            Self::Unusable(_) => Some(true),
+        }
+    }
+
+    /// Whether the operator's file does not have what the URL names, or it is no URL.
+    pub(super) fn is_refused_here(&self) -> bool {
+        matches!(self, Self::Call(CallError::Egress(error)) if !error.is_transient())
+    }
+}
+
 /// Reads the card and picks the interface.
 pub(super) async fn resolve(egress: &Egress, url: &str) -> Result<Interface, CardError> {
     let card = get(egress, url, card_url).await?;

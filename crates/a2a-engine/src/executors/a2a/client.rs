@@ -46,7 +46,10 @@ pub(super) enum CallError {
     /// Nothing was sent.
     #[error("the agent can't be reached: {0}")]
     NotSent(String),
-    /// It may have been sent, and nobody knows what came of it.
+    /// It may have been sent, and nothing came back.
+    #[error("{0}")]
+    Unanswered(String),
+    /// It may have been sent, and what came back does not tell what came of it.
     #[error("{0}")]
     Unknown(String),
     /// The response is too long to be read. The agent has acted.
@@ -65,7 +68,7 @@ impl CallError {
     pub(super) fn may_have_acted(&self) -> bool {
         match self {
             Self::Egress(_) | Self::NotSent(_) | Self::Http { .. } => false,
-            Self::Unknown(_) | Self::TooLong(_) => true,
+            Self::Unanswered(_) | Self::Unknown(_) | Self::TooLong(_) => true,
             Self::Rpc { code, .. } => !REFUSALS.contains(code),
         }
     }
@@ -74,10 +77,22 @@ impl CallError {
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Egress(error) => error.is_transient(),
-            Self::NotSent(_) | Self::Unknown(_) => true,
+            Self::NotSent(_) | Self::Unanswered(_) | Self::Unknown(_) => true,
             Self::TooLong(_) => false,
             Self::Http { status, .. } => *status == StatusCode::TOO_MANY_REQUESTS,
             Self::Rpc { code, .. } => !REFUSALS.contains(code),
+        }
+    }
+}
+
+impl CallError {
+    /// Whether the agent was reached: any answer shows it. Nothing when it was not tried or can't be told.
+    pub(super) fn reached(&self) -> Option<bool> {
+        match self {
+            Self::Egress(error) => error.is_transient().then_some(false),
+            Self::NotSent(_) => Some(false),
+            Self::Unanswered(_) => None,
+            Self::Unknown(_) | Self::TooLong(_) | Self::Http { .. } | Self::Rpc { .. } => Some(true),
         }
     }
 }
@@ -151,7 +166,7 @@ async fn exchange(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), Call
     let request = request.header(ACCEPT, "application/json").header(VERSION_HEADER, VERSION);
     let response = request.send().await.map_err(|error| {
         let said = transport_error(&error);
-        if error.is_connect() { CallError::NotSent(said) } else { CallError::Unknown(said) }
+        if error.is_connect() { CallError::NotSent(said) } else { CallError::Unanswered(said) }
     })?;
     let status = response.status();
     let body = read_body_limited(response, RESPONSE_BYTES_MAX).await.map_err(|error| match error {

@@ -83,6 +83,7 @@ impl<'a> Exchange<'a> {
         let settings = self.work.settings();
         let url = text_setting(&settings, "url").map_err(|missing| End::Done(missing.into()))?;
         let interface = self.a2a.interface(url).await.map_err(|error| {
+            self.heard(error.reached(), &error);
             let retryable = matches!(&error, CardError::Call(call) if call.is_transient());
             End::Done(Done::Failed { error: error.to_string(), retryable })
         })?;
@@ -113,9 +114,13 @@ impl<'a> Exchange<'a> {
         let mut pause = Pause::new(AWAY_MAX);
         loop {
             let error = match self.remote(&state).send_message(message.clone()).await {
-                Ok(answer) => return self.answered(answer, state).await,
+                Ok(answer) => {
+                    self.context.contact(Ok(()));
+                    return self.answered(answer, state).await;
+                }
                 Err(error) => error,
             };
+            self.heard(error.reached(), &error);
             if error.may_have_acted() {
                 return self.search(state, error.to_string()).await;
             }
@@ -157,6 +162,7 @@ impl<'a> Exchange<'a> {
                 Ok(Some(task)) => return self.wait(state, Some(task)).await,
                 Ok(None) => "the agent has no task with it".to_owned(),
                 Err(error) if error.is_transient() => {
+                    self.heard(error.reached(), &error);
                     self.away(&state, &error);
                     pause.wait().await;
                     continue;
@@ -241,10 +247,12 @@ impl<'a> Exchange<'a> {
             pause.wait().await;
             known = match self.remote(&state).get_task(&id, 0).await {
                 Ok(task) => {
+                    self.context.contact(Ok(()));
                     away = Pause::new(AWAY_MAX);
                     Some(task)
                 }
                 Err(error) if error.is_transient() => {
+                    self.heard(error.reached(), &error);
                     self.away(&state, &error);
                     away.wait().await;
                     None
@@ -282,6 +290,15 @@ impl<'a> Exchange<'a> {
                     checkpoint: Some(checkpoint.to_value()),
                 })
             }
+        }
+    }
+
+    /// Tells whether the agent was reached, as far as an error shows it.
+    fn heard(&self, reached: Option<bool>, error: &dyn std::fmt::Display) {
+        match reached {
+            Some(true) => self.context.contact(Ok(())),
+            Some(false) => self.context.contact(Err(&error.to_string())),
+            None => {}
         }
     }
 

@@ -6,14 +6,14 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use a2a_core::json::{self, JsonProblem};
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
-use crate::executors::{Done, StepWork, excerpt, seconds};
+use crate::executors::{Done, StepContext, StepWork, excerpt, seconds};
 use crate::operator::CommandEntry;
 
 /// "Try again later", from `sysexits.h`.
@@ -25,8 +25,18 @@ const STDERR_BYTES_MAX: usize = 4 * 1024;
 const STDERR_CHARS_MAX: usize = 1_000;
 const READ_BYTES: usize = 8 * 1024;
 
+/// Whether there is a program that can be started.
+pub(super) fn look_at(program: &str) -> Result<(), String> {
+    let metadata = std::fs::metadata(program).map_err(|error| format!("{program}: {error}"))?;
+    if !metadata.is_file() {
+        return Err(format!("{program} is not a file"));
+    }
+    access(program, Access::EXEC_OK).map_err(|error| format!("{program} can't be executed: {error}"))
+}
+
 /// Runs a command to its end. Dropping the future kills the group.
-pub(super) async fn run(entry: &CommandEntry, work: &StepWork, cancelled: &CancellationToken) -> Done {
+pub(super) async fn run(entry: &CommandEntry, work: &StepWork, context: &dyn StepContext) -> Done {
+    let cancelled = context.cancelled();
     let limit = work.timeout.map_or(entry.timeout, |timeout| timeout.min(entry.timeout));
     let Some((program, arguments)) = entry.argv.split_first() else {
         return Done::failed("the command has no program");
@@ -48,9 +58,11 @@ pub(super) async fn run(entry: &CommandEntry, work: &StepWork, cancelled: &Cance
             use io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied};
             let lasting = matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | InvalidInput);
             let error = format!("the command could not be started ({program}): {error}");
+            context.contact(Err(&error));
             return Done::Failed { error, retryable: !lasting };
         }
     };
+    context.contact(Ok(()));
     let running = match Running::new(child, entry.output_bytes_max) {
         Ok(running) => running,
         Err(error) => return Done::retryable(format!("the command could not be watched: {error}")),

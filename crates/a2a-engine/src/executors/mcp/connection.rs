@@ -32,6 +32,8 @@ const ERROR_CHARS_MAX: usize = 500;
 pub(super) struct ConnectError {
     pub(super) message: String,
     pub(super) retryable: bool,
+    /// Whether the server was reached; nothing when the operator's file does not allow to try.
+    pub(super) reached: Option<bool>,
 }
 
 /// A live connection. Dropping it ends it, and the server with it if this process has started it.
@@ -79,6 +81,15 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Asks the server which tools it has, and whether this one is among them.
+    pub(super) async fn has(&self, tool: &str) -> Result<bool, String> {
+        let tools = self.peer().list_all_tools().await.map_err(|error| explain(&error).0)?;
+        *self.tools.write() = repeatable(&tools);
+        Ok(tools.iter().any(|listed| listed.name == tool))
+    }
+}
+
 fn repeatable(tools: &[Tool]) -> HashMap<String, bool> {
     let says = |tool: &Tool| {
         tool.annotations
@@ -110,7 +121,7 @@ pub(super) async fn connect(to: &McpConnection, egress: &Egress) -> Result<Conne
 }
 
 fn retryable(message: impl Into<String>) -> ConnectError {
-    ConnectError { message: message.into(), retryable: true }
+    ConnectError { message: message.into(), retryable: true, reached: Some(false) }
 }
 
 /// The newer era where the server has it, else the older one.
@@ -130,7 +141,7 @@ async fn connect_stdio(to: &McpConnection) -> Result<Connection, ConnectError> {
     let (process, stdout, stdin) = started.map_err(|error| {
         use std::io::ErrorKind::{InvalidInput, NotADirectory, NotFound, PermissionDenied};
         let lasting = matches!(error.kind(), NotFound | PermissionDenied | NotADirectory | InvalidInput);
-        ConnectError { message: format!("it could not be started: {error}"), retryable: !lasting }
+        ConnectError { message: format!("it could not be started: {error}"), retryable: !lasting, reached: Some(false) }
     })?;
     match Handler::default().serve_with_lifecycle(AsyncRwTransport::new_client(stdout, stdin), either_era()).await {
         Ok(service) => Ok(Connection { service, tools: RwLock::default(), process: Some(process) }),
@@ -144,7 +155,8 @@ async fn connect_stdio(to: &McpConnection) -> Result<Connection, ConnectError> {
 
 #[cfg(not(unix))]
 async fn connect_stdio(_to: &McpConnection) -> Result<Connection, ConnectError> {
-    Err(ConnectError { message: "it is not started on this operating system".to_owned(), retryable: false })
+    let message = "it is not started on this operating system".to_owned();
+    Err(ConnectError { message, retryable: false, reached: None })
 }
 
 async fn connect_http(
@@ -152,10 +164,10 @@ async fn connect_http(
     headers: &reqwest::header::HeaderMap,
     egress: &Egress,
 ) -> Result<Connection, ConnectError> {
-    let (client, target) = egress
-        .client(url)
-        .await
-        .map_err(|error| ConnectError { retryable: error.is_transient(), message: error.to_string() })?;
+    let (client, target) = egress.client(url).await.map_err(|error| {
+        let retryable = error.is_transient();
+        ConnectError { message: error.to_string(), retryable, reached: retryable.then_some(false) }
+    })?;
     let headers: HashMap<_, _> = headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let transport = || {
         let config = StreamableHttpClientTransportConfig::with_uri(target.as_str())
@@ -183,6 +195,7 @@ async fn connect_http(
         Err(error) if error.is_authorization_required() => Err(ConnectError {
             message: "it wants credentials, which belong into its headers in the operator's file".to_owned(),
             retryable: false,
+            reached: Some(true),
         }),
         Err(error) => Err(retryable(explain_start(&error).0)),
     }

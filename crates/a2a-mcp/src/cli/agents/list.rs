@@ -1,8 +1,12 @@
 //! `agents list` and `agents search`.
 
+use std::sync::Arc;
+
 use a2a_core::agent::Agent;
+use a2a_core::agent_check::{AgentContact, AgentStatus, ago};
 use a2a_core::limits::PAGE_ROWS_MAX;
 use a2a_core::registry::{Hit, ListQuery, SearchQuery};
+use a2a_core::time::Timestamp;
 use a2a_engine::config::Config;
 use a2a_engine::error::HubError;
 use serde::Serialize;
@@ -74,6 +78,11 @@ struct Row<'a> {
     revision: i64,
     updated_at: String,
     updated_by: &'a str,
+    status: AgentStatus,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_checked: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_detail: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +90,7 @@ struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    fn new(agent: &'a Agent) -> Self {
+    fn new(agent: &'a Agent, contact: &'a AgentContact) -> Self {
         let spec = &agent.spec;
         Self {
             id: spec.id.as_str(),
@@ -97,13 +106,16 @@ impl<'a> Row<'a> {
             revision: agent.revision,
             updated_at: agent.updated_at.to_string(),
             updated_by: agent.updated_by.as_str(),
+            status: contact.status,
+            last_checked: contact.last_checked(),
+            status_detail: contact.detail(),
             score: None,
             reason: None,
         }
     }
 
-    fn of_hit(hit: &'a Hit) -> Self {
-        Self { score: Some(hit.score), reason: Some(&hit.reason), ..Self::new(&hit.agent) }
+    fn of_hit(hit: &'a Hit, contact: &'a AgentContact) -> Self {
+        Self { score: Some(hit.score), reason: Some(&hit.reason), ..Self::new(&hit.agent, contact) }
     }
 }
 
@@ -112,6 +124,14 @@ fn state(agent: &Agent) -> String {
         (false, _) => "disabled".to_owned(),
         (true, None) => "enabled".to_owned(),
         (true, Some(_)) => "deprecated".to_owned(),
+    }
+}
+
+/// What is known of whether an agent can be reached, and how old that is.
+fn status(contact: &AgentContact, now: Timestamp) -> String {
+    match contact.last_checked() {
+        Some(at) => format!("{} {}", contact.status, ago(at, now)),
+        None => contact.status.to_string(),
     }
 }
 
@@ -140,9 +160,11 @@ pub(super) async fn list(args: ListArgs, config: Config) -> Result<Exit, CliErro
         page = hub.agent_list(&query).await.map_err(usage)?;
         agents.append(&mut page.agents);
     }
+    let contacts = hub.agent_contacts(&agents);
     hub.close().await;
     if args.json {
-        let rows: Vec<Row<'_>> = agents.iter().map(|agent| Row::new(agent)).collect();
+        let rows: Vec<Row<'_>> =
+            agents.iter().zip(&contacts).map(|(agent, contact)| Row::new(agent, contact)).collect();
         output::json(&serde_json::json!({"total": page.total, "next_cursor": page.next_cursor, "agents": rows}))?;
         return Ok(Exit::Done);
     }
@@ -154,21 +176,24 @@ pub(super) async fn list(args: ListArgs, config: Config) -> Result<Exit, CliErro
         });
         return Ok(Exit::Done);
     }
+    let now = Timestamp::from_system_time(std::time::SystemTime::now());
     let rows: Vec<Vec<String>> = agents
         .iter()
-        .map(|agent| {
+        .zip(&contacts)
+        .map(|(agent, contact)| {
             let spec = &agent.spec;
             vec![
                 spec.id.to_string(),
                 spec.version.to_string(),
                 spec.category.to_string(),
                 state(agent),
+                status(contact, now),
                 agent.revision.to_string(),
                 spec.description.to_string(),
             ]
         })
         .collect();
-    let heads = ["ID", "VERSION", "CATEGORY", "STATE", "REVISION", "DESCRIPTION"];
+    let heads = ["ID", "VERSION", "CATEGORY", "STATE", "STATUS", "REVISION", "DESCRIPTION"];
     output::text(&table::render(&heads, &rows, table::width()))?;
     if let Some(cursor) = page.next_cursor {
         output::note(&format!(
@@ -195,9 +220,12 @@ pub(super) async fn search(args: SearchArgs, config: Config) -> Result<Exit, Cli
         cursor: args.cursor,
     };
     let page = hub.agent_search(&query).await.map_err(usage)?;
+    let found: Vec<Arc<Agent>> = page.hits.iter().map(|hit| hit.agent.clone()).collect();
+    let contacts = hub.agent_contacts(&found);
     hub.close().await;
     if args.json {
-        let rows: Vec<Row<'_>> = page.hits.iter().map(Row::of_hit).collect();
+        let rows: Vec<Row<'_>> =
+            page.hits.iter().zip(&contacts).map(|(hit, contact)| Row::of_hit(hit, contact)).collect();
         output::json(&serde_json::json!({"total": page.total, "next_cursor": page.next_cursor, "hits": rows}))?;
         return Ok(Exit::Done);
     }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use a2a_core::agent::Agent;
+use a2a_core::agent_check::{AgentContact, ago};
 use a2a_core::ids::Revision;
 use a2a_core::limits::PAGE_ROWS_MAX;
+use a2a_core::time::Timestamp;
 use a2a_engine::config::Config;
 use a2a_engine::error::HubError;
 use a2a_engine::hub::{AgentHistoryEntry, Hub};
@@ -33,21 +35,24 @@ pub(super) async fn run(args: Args, config: Config) -> Result<Exit, CliError> {
     let found = find(&hub, &args).await;
     hub.close().await;
     match found? {
-        Found::Agent(agent) => document(&agent, args.json)?,
+        Found::Agent(agent, contact) => document(&agent, contact.as_ref(), args.json)?,
         Found::History(entries) => history(&entries, args.json)?,
     }
     Ok(Exit::Done)
 }
 
 enum Found {
-    Agent(Arc<Agent>),
+    /// With what is known of whether it can be reached, unless it is an earlier revision.
+    Agent(Arc<Agent>, Option<AgentContact>),
     History(Vec<AgentHistoryEntry>),
 }
 
 async fn find(hub: &Hub, args: &Args) -> Result<Found, CliError> {
     let current = hub.agent_get(None, &args.id).await;
     if !args.history && args.revision.is_none() {
-        return Ok(Found::Agent(current?));
+        let agent = current?;
+        let contact = hub.agent_contact(&agent);
+        return Ok(Found::Agent(agent, Some(contact)));
     }
     // A removed agent still has a history, under its whole id.
     let id = match current {
@@ -73,7 +78,7 @@ async fn find(hub: &Hub, args: &Args) -> Result<Found, CliError> {
         Some(entry) if entry.removed => Err(CliError::Failed(format!(
             "revision {revision} of {id:?} is its removal and has no document; see `a2a-mcp agents show {id} --history`"
         ))),
-        Some(entry) => Ok(Found::Agent(entry.agent)),
+        Some(entry) => Ok(Found::Agent(entry.agent, None)),
         None => {
             let newest = newest.first().map_or(0, |entry| entry.agent.revision);
             Err(CliError::Failed(format!(
@@ -83,22 +88,38 @@ async fn find(hub: &Hub, args: &Args) -> Result<Found, CliError> {
     }
 }
 
-fn document(agent: &Agent, as_json: bool) -> Result<(), CliError> {
+fn document(agent: &Agent, contact: Option<&AgentContact>, as_json: bool) -> Result<(), CliError> {
     let document = serde_json::to_value(&agent.spec)
         .map_err(|error| CliError::Failed(format!("{:?} can't be shown: {error}", agent.spec.id)))?;
     match document {
         Value::Object(fields) if !as_json => {
-            let head = format!(
+            let mut head = format!(
                 "# revision {}, changed {} by {}\n",
                 agent.revision,
                 agent.updated_at,
                 table::one_line(agent.updated_by.as_str())
             );
+            if let Some(contact) = contact {
+                head.push_str(&format!("# {}\n", status(contact)));
+            }
             output::text(&(head + &yaml::agent(&fields)))?;
         }
         document => output::json(&document)?,
     }
     Ok(())
+}
+
+/// What is known of whether it can be reached, in one line. JSON has no comments: there the document stands alone.
+fn status(contact: &AgentContact) -> String {
+    let mut text = contact.status.to_string();
+    if let Some(at) = contact.last_checked() {
+        let now = Timestamp::from_system_time(std::time::SystemTime::now());
+        text.push_str(&format!(", last checked {} ({at})", ago(at, now)));
+    }
+    if let Some(detail) = contact.detail() {
+        text.push_str(&format!(": {}", table::one_line(detail)));
+    }
+    text
 }
 
 fn history(entries: &[AgentHistoryEntry], as_json: bool) -> Result<(), CliError> {

@@ -6,6 +6,7 @@ mod tests;
 use std::sync::Arc;
 
 use a2a_core::agent::{Agent, ExecutorKind};
+use a2a_core::agent_check::{AgentContact, AgentStatus};
 use a2a_core::ids::Namespace;
 use a2a_core::input::{ObjectReader, quoted};
 use a2a_core::limits;
@@ -68,6 +69,9 @@ struct ListArgs {
     /// Kind, such as pull.
     #[schemars(with = "Option<String>")]
     executor: Option<ExecutorKind>,
+    /// declared, reachable or unreachable
+    #[schemars(with = "Option<String>")]
+    status: Option<AgentStatus>,
     /// Words that must all occur.
     text: Option<String>,
     /// Count categories and tags of all matches.
@@ -151,6 +155,7 @@ impl Arguments for Parsed {
                 enabled: r.boolean("enabled"),
                 deprecated: r.boolean("deprecated"),
                 executor: r.choice("executor", &ExecutorKind::ALL),
+                status: r.choice("status", &AgentStatus::ALL),
                 ..filters
             },
             text: r.text_chars("text", limits::QUERY_CHARS_MAX).map(str::to_owned),
@@ -189,7 +194,7 @@ struct ListResult {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Shown {
-    Row(AgentRow),
+    Row(Box<AgentRow>),
     Full(Value),
 }
 
@@ -232,9 +237,10 @@ async fn list(hub: &Hub, args: ListCall) -> Result<Reply<ListResult>, ToolError>
     }
     let mut page = if query.asks_for_ids_alone() { page_of(found) } else { hub.agent_list(&query).await? };
     let bytes_max = DOCUMENTS_BYTES_MAX.saturating_sub(missing.iter().map(String::len).sum());
+    let contacts = hub.agent_contacts(&page.agents);
     let shown = match detail {
-        Detail::Row => rows_that_fit(&page.agents, bytes_max),
-        Detail::Full => documents_that_fit(&page.agents, bytes_max)?,
+        Detail::Row => rows_that_fit(&page.agents, &contacts, bytes_max),
+        Detail::Full => documents_that_fit(&page.agents, &contacts, bytes_max)?,
     };
     if shown.len() < page.agents.len() {
         query.limit = shown.len();
@@ -281,11 +287,11 @@ fn missing_lines(missing: &[(String, HubError)]) -> Vec<String> {
 }
 
 /// As many rows as fit into a result; the first one in any case.
-fn rows_that_fit(agents: &[Arc<Agent>], bytes_max: usize) -> Vec<Shown> {
+fn rows_that_fit(agents: &[Arc<Agent>], contacts: &[AgentContact], bytes_max: usize) -> Vec<Shown> {
     let mut rows = Vec::with_capacity(agents.len());
     let mut left = bytes_max;
-    for agent in agents {
-        let row = AgentRow::of(agent);
+    for (agent, contact) in agents.iter().zip(contacts) {
+        let row = AgentRow::of(agent, contact);
         // A row alone is shown however long it is, so that it need not be measured.
         if agents.len() > 1 {
             let bytes = json_bytes(&row) + 1;
@@ -294,17 +300,22 @@ fn rows_that_fit(agents: &[Arc<Agent>], bytes_max: usize) -> Vec<Shown> {
             }
             left = left.saturating_sub(bytes);
         }
-        rows.push(Shown::Row(row));
+        rows.push(Shown::Row(Box::new(row)));
     }
     rows
 }
 
 /// As many whole documents as fit into a result; the first one in any case, cut if it must be.
-fn documents_that_fit(agents: &[Arc<Agent>], bytes_max: usize) -> Result<Vec<Shown>, ToolError> {
+fn documents_that_fit(
+    agents: &[Arc<Agent>],
+    contacts: &[AgentContact],
+    bytes_max: usize,
+) -> Result<Vec<Shown>, ToolError> {
     let mut documents = Vec::new();
     let mut left = bytes_max;
-    for agent in agents {
+    for (agent, contact) in agents.iter().zip(contacts) {
         let mut document = to_value(agent)?;
+        add_contact(&mut document, contact);
         let mut bytes = json_bytes(&document);
         if bytes > left {
             if !documents.is_empty() {
@@ -317,6 +328,18 @@ fn documents_that_fit(agents: &[Arc<Agent>], bytes_max: usize) -> Result<Vec<Sho
         documents.push(Shown::Full(document));
     }
     Ok(documents)
+}
+
+/// Adds what is known of whether an agent can be reached.
+fn add_contact(document: &mut Value, contact: &AgentContact) {
+    let Some(fields) = document.as_object_mut() else { return };
+    fields.insert("status".to_owned(), contact.status.as_str().into());
+    if let Some(at) = contact.last_checked() {
+        fields.insert("last_checked".to_owned(), at.to_string().into());
+    }
+    if let Some(detail) = contact.detail() {
+        fields.insert("status_detail".to_owned(), detail.into());
+    }
 }
 
 /// Takes away what is large and seldom needed until the document is smaller by `excess` bytes.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use a2a_core::agent::Agent;
+use a2a_core::agent_check::{AgentContact, AgentStatus, ago};
+use a2a_core::time::Timestamp;
 use a2a_engine::hub::Hub;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -32,6 +34,14 @@ pub(super) struct AgentRow {
     /// What to use instead, or "yes".
     #[serde(skip_serializing_if = "Option::is_none")]
     deprecated: Option<String>,
+    /// Absent: declared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_checked: Option<String>,
+    /// The last two in words.
+    #[serde(skip)]
+    contact: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -40,8 +50,9 @@ fn is_true(value: &bool) -> bool {
 }
 
 impl AgentRow {
-    pub(super) fn of(agent: &Agent) -> Self {
+    pub(super) fn of(agent: &Agent, contact: &AgentContact) -> Self {
         let spec = &agent.spec;
+        let last_checked = contact.last_checked();
         Self {
             id: spec.id.to_string(),
             name: (*spec.name != *spec.id.as_str()).then(|| spec.name.to_string()),
@@ -55,6 +66,9 @@ impl AgentRow {
                 .deprecated
                 .as_ref()
                 .map(|d| d.successor.as_ref().map_or_else(|| "yes".to_owned(), |s| format!("use {s}"))),
+            status: (contact.status != AgentStatus::Declared).then(|| contact.status.as_str()),
+            last_checked: last_checked.map(|at| at.to_string()),
+            contact: last_checked.map(|at| format!("{} {}", contact.status, ago(at, now()))),
         }
     }
 
@@ -67,8 +81,15 @@ impl AgentRow {
         if let Some(successor) = &self.deprecated {
             line.push_str(&format!(" (deprecated: {successor})"));
         }
+        if let Some(contact) = &self.contact {
+            line.push_str(&format!(" ({contact})"));
+        }
         line
     }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system_time(std::time::SystemTime::now())
 }
 
 /// How old an answer may be, in milliseconds, when that is worth telling.

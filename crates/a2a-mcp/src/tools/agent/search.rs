@@ -4,6 +4,7 @@ use a2a_core::ids::Namespace;
 use a2a_core::input::ObjectReader;
 use a2a_core::limits;
 use a2a_core::registry::{Hit, SearchQuery};
+use a2a_engine::hub::Hub;
 use futures_util::FutureExt as _;
 use rmcp::handler::server::router::tool::ToolRoute;
 use schemars::JsonSchema;
@@ -106,10 +107,10 @@ struct FoundAgent {
 }
 
 impl FoundAgent {
-    fn of(hit: &Hit) -> Self {
+    fn of(hit: &Hit, hub: &Hub) -> Self {
         // Two digits tell enough and cost few tokens.
         let score = (f64::from(hit.score) * 100.0).round() / 100.0;
-        Self { row: AgentRow::of(&hit.agent), score, why: hit.reason.clone() }
+        Self { row: AgentRow::of(&hit.agent, &hub.agent_contact(&hit.agent)), score, why: hit.reason.clone() }
     }
 }
 
@@ -118,7 +119,7 @@ fn run<'s>(call: Call<'s>, args: Parsed) -> Answer<'s, SearchResult> {
         let Parsed { mut query, namespace } = args;
         query.namespace = namespace.unwrap_or_else(|| call.hub.default_namespace().clone());
         let page = call.hub.agent_search(&query).await?;
-        let agents: Vec<FoundAgent> = page.hits.iter().map(FoundAgent::of).collect();
+        let agents: Vec<FoundAgent> = page.hits.iter().map(|hit| FoundAgent::of(hit, call.hub)).collect();
         let mut text = match agents.first() {
             Some(best) => format!("{} of {} agents, best first: {}", agents.len(), page.total, best.row.id),
             None => "no agent has any of these words".to_owned(),

@@ -1,0 +1,2 @@
+DROP TABLE agent_checks;
+DELETE FROM change_log WHERE entity = 'agent_check';

@@ -38,6 +38,7 @@ use crate::workflow::definition::StepSpec;
 use crate::workflow::run::{Progress, RunState, Step, StepStatus};
 use work::{Work, later};
 
+pub(crate) use builtin::input_problem as builtin_input_problem;
 pub use builtin::{BuiltinOperation, builtin_operation};
 
 /// A run after an event.

@@ -8,7 +8,7 @@ use a2a_core::ids::{Actor, Namespace, RunId, StepName, WorkflowId};
 use a2a_core::json_schema;
 use a2a_core::json_text::JsonText;
 use a2a_core::limits;
-use a2a_core::workflow::command::{Event, NewRun, Refusal, WorkflowCommand, WorkflowOutcome};
+use a2a_core::workflow::command::{Event, KeptStep, NewRun, Refusal, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::definition::{Definition, WorkflowSpec};
 use a2a_core::workflow::document::{merged_context, with_overrides};
 use a2a_core::workflow::live::Found;
@@ -195,6 +195,15 @@ impl Hub {
         let state = self.run_get(id, true).await?;
         let order = step_order(&state, from)?;
         let new = machine::fork(&state, order, RunId::generate(), actor.clone());
+        let kept: usize = new.kept.iter().flatten().map(KeptStep::bytes).sum();
+        if kept > limits::FORK_BYTES_MAX {
+            let reason = format!(
+                "the steps before {from:?} have {kept} bytes of inputs and outputs; a fork takes over at most {}; fork \
+                 from an earlier step, or start the workflow anew",
+                limits::FORK_BYTES_MAX
+            );
+            return Err(HubError::Refused { reason });
+        }
         self.run_begin(running, new).await
     }
 
@@ -363,7 +372,16 @@ impl Hub {
             json_schema::check(&JsonText::from_stored(schema.to_string()), answer, "answer")?;
         }
         let attempt = state.steps.get(order).map_or(0, |step| step.attempt);
-        let event = Event::Answer { order, attempt, answer: JsonText::new(answer), refuse };
+        let answer = JsonText::new(answer);
+        if answer.as_str().len() > limits::STEP_OUTPUT_BYTES_MAX {
+            let message = format!(
+                "has {} bytes; at most {} are taken; pass a reference to what is larger",
+                answer.as_str().len(),
+                limits::STEP_OUTPUT_BYTES_MAX
+            );
+            return Err(Problems::one("answer", message).into());
+        }
+        let event = Event::Answer { order, attempt, answer, refuse };
         match self.run_event(running, &state.run.id, event, actor).await? {
             WorkflowOutcome::Applied { state, .. } => Ok(state),
             WorkflowOutcome::Refused(refusal) => Err(refused(&state.run.id, &refusal, "answered")),

@@ -71,6 +71,8 @@ on_both!(
     what_does_not_fit_is_refused_and_the_claim_stays,
     the_same_idempotency_key_finds_the_same_run,
     a_timer_goes_on_in_another_process_after_the_first_has_ended,
+    timers_that_follow_each_other_are_each_looked_at_in_time,
+    an_answer_over_the_limit_is_refused_and_the_question_stays,
 );
 
 fn actor() -> Actor {
@@ -319,4 +321,35 @@ async fn a_timer_goes_on_in_another_process_after_the_first_has_ended(world: Wor
     let state = onlooker.run_wait(&id, Duration::from_millis(300)).await.unwrap();
     assert_eq!(statuses(&state), [StepStatus::Ready]);
     onlooker.close().await;
+}
+
+async fn timers_that_follow_each_other_are_each_looked_at_in_time(world: World) {
+    const TIMERS: usize = 24;
+    let hub = world.hub();
+    let steps: Vec<Value> = (0..TIMERS)
+        .map(|n| {
+            let before = if n > 0 { vec![format!("w{}", n - 1)] } else { Vec::new() };
+            json!({"name": format!("w{n}"), "agent": "builtin:wait", "input": {"seconds": 0.01}, "depends_on": before})
+        })
+        .collect();
+    let begin = tokio::time::Instant::now();
+    let id = start(&hub, json!({"steps": steps, "result": "done"}), json!({})).await;
+    assert_eq!(ended(&hub, &id).await.run.status, RunStatus::Completed);
+    // Looking at a run again too late takes half a second for each.
+    assert!(begin.elapsed() < Duration::from_millis(500) * TIMERS as u32 / 2, "{:?}", begin.elapsed());
+    hub.close().await;
+}
+
+async fn an_answer_over_the_limit_is_refused_and_the_question_stays(world: World) {
+    const MAX: usize = a2a_core::limits::STEP_OUTPUT_BYTES_MAX;
+    let hub = world.hub();
+    let gate = json!({"steps": [{"name": "ask", "agent": "builtin:gate", "input": {"question": "What?"}}]});
+    let id = start(&hub, gate, json!({})).await;
+    // With its two quotes.
+    let answer = |bytes: usize| json!("x".repeat(bytes - 2));
+    let refused = hub.run_signal(id.as_str(), None, &answer(MAX + 1), false, &actor()).await.unwrap_err();
+    assert!(refused.to_string().contains("pass a reference"), "{refused}");
+    hub.run_signal(id.as_str(), None, &answer(MAX), false, &actor()).await.unwrap();
+    assert_eq!(ended(&hub, &id).await.run.status, RunStatus::Completed);
+    hub.close().await;
 }

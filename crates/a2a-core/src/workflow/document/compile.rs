@@ -12,6 +12,7 @@ use crate::ids::StepName;
 use crate::input::did_you_mean;
 use crate::json_text::JsonText;
 use crate::workflow::definition::{CompiledStep, Definition, OnFailure, StepSpec, WorkflowSpec};
+use crate::workflow::machine::{BuiltinOperation, builtin_input_problem};
 
 /// Most steps of a cycle that are named.
 const CYCLE_SHOWN: usize = 12;
@@ -158,11 +159,21 @@ impl<'a> Compiler<'a> {
                      on this step, or neither on the other"
                 );
                 self.problem(order, "on_failure.compensate", message);
+            } else if self.requires(position, order) {
+                let message = format!(
+                    "{target:?} requires this step to be done, so it would be skipped when this one has failed; take \
+                     required away there"
+                );
+                self.problem(order, "on_failure.compensate", message);
             } else if self.is_compensation.contains(order) {
                 let message = "a compensation, or what depends on one, can't have a compensation itself".to_owned();
                 self.problem(order, "on_failure.compensate", message);
             }
         }
+    }
+
+    fn requires(&self, order: usize, other: usize) -> bool {
+        self.depends_on.get(order).is_some_and(|depends_on| depends_on.contains(&(other, true)))
     }
 
     fn check_agents(&mut self) {
@@ -175,16 +186,28 @@ impl<'a> Compiler<'a> {
                 self.problem(order, "agent", message);
             }
             let Ok(Value::Object(input)) = step.input.value() else { continue };
+            // What a template makes of it is known when the step runs.
+            let is_known = !step.input.as_str().contains("{{") && !step.input.as_str().contains("{%");
             let wrong = match step.agent.as_str() {
                 "builtin:wait" if input.contains_key("seconds") == input.contains_key("until") => {
-                    "needs either seconds, such as 90, or until, such as \"2026-01-31T08:00:00Z\""
+                    "needs either seconds, such as 90, or until, such as \"2026-01-31T08:00:00Z\"".to_owned()
                 }
                 "builtin:gate" if !input.contains_key("question") => {
-                    "needs a question, such as \"May it be released?\", and may have a schema of the answer"
+                    "needs a question, such as \"May it be released?\", and may have a schema of the answer".to_owned()
+                }
+                agent if is_known => {
+                    let operation = BuiltinOperation::ALL.iter().find(|(name, _)| agent == format!("builtin:{name}"));
+                    match operation.and_then(|(_, operation)| builtin_input_problem(*operation, &step.input)) {
+                        Some(wrong) => wrong,
+                        None => continue,
+                    }
                 }
                 _ => continue,
             };
-            self.problem(order, "input", wrong.to_owned());
+            match wrong.strip_prefix("input").and_then(|rest| rest.split_once(": ")) {
+                Some((field, message)) => self.problem(order, &format!("input{field}"), message.to_owned()),
+                None => self.problem(order, "input", wrong),
+            }
         }
     }
 

@@ -214,11 +214,55 @@ fn all_problems_of_the_graph_and_its_expressions_are_reported_at_once() {
 }
 
 #[test]
+fn what_a_built_in_step_can_not_do_is_told_before_it_runs() {
+    let step = |name: &str, agent: &str, input: Value| json!({"name": name, "agent": agent, "input": input});
+    let document = json!({"id": "w", "steps": [
+        step("a", "builtin:transform", json!({"expression": "input.("})),
+        step("b", "builtin:transform", json!({"n": 1})),
+        step("c", "builtin:wait", json!({"seconds": -1})),
+        step("d", "builtin:wait", json!({"until": "tomorrow"})),
+        step("e", "builtin:gate", json!({"question": 5})),
+        step("f", "builtin:gate", json!({"question": "Go?", "schema": {"type": "bool"}})),
+    ]});
+    expect(
+        compile(&document),
+        &[
+            ("steps[0].input.expression", ""),
+            ("steps[1].input.expression", "is required"),
+            ("steps[2].input.seconds", "must be a number of seconds"),
+            ("steps[3].input.until", "must be a time such as"),
+            ("steps[4].input.question", "must be a text"),
+            ("steps[5].input.schema.type", ""),
+        ],
+    );
+    let known_later = json!({"id": "w", "steps": [
+        step("a", "builtin:transform", json!({"expression": "{{ input.e }}"})),
+        step("b", "builtin:transform", json!({"expression": "input.n + 1", "n": "{{ input.n }}"})),
+        step("c", "builtin:wait", json!({"seconds": "{{ input.s }}"})),
+        step("d", "builtin:wait", json!({"until": "2999-01-31T08:00:00Z"})),
+        step("e", "builtin:gate", json!({"question": "{{ input.q }}?"})),
+    ]});
+    assert!(compile(&known_later).is_ok());
+}
+
+#[test]
 fn a_step_that_depends_on_its_own_compensation_is_refused() {
     let document = json!({"id": "w", "steps": [
         {"name": "undo", "agent": "x"},
         {"name": "a", "agent": "x", "depends_on": ["undo"], "on_failure": {"compensate": "undo"}}]});
     expect(compile(&document), &[("steps[1].on_failure.compensate", "can't be reached")]);
+}
+
+#[test]
+fn a_compensation_that_would_be_skipped_is_refused() {
+    let steps = |required: bool| {
+        json!({"id": "w", "steps": [
+            {"name": "charge", "agent": "x", "on_failure": {"compensate": "refund"}},
+            {"name": "refund", "agent": "x", "depends_on": [{"step": "charge", "required": required}]},
+        ]})
+    };
+    expect(compile(&steps(true)), &[("steps[0].on_failure.compensate", "take required away")]);
+    assert!(compile(&steps(false)).is_ok());
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::work::later;
 use crate::agent::{Executor, ExecutorKind};
+use crate::expression::Expression;
 use crate::input::type_name;
 use crate::json_schema;
 use crate::json_text::JsonText;
@@ -88,6 +89,30 @@ fn rfc_3339(text: &str) -> Option<Timestamp> {
     };
     let utc = humantime::parse_rfc3339(&format!("{}Z", local.replacen(['t', ' '], "T", 1))).ok()?;
     Some(Timestamp(Timestamp::from_system_time(utc).0.saturating_sub(offset_s * 1_000)))
+}
+
+/// What is wrong with the input of a built-in step, as far as that is known before it runs. `input` has no template.
+pub(crate) fn input_problem(operation: BuiltinOperation, input: &JsonText) -> Option<String> {
+    match operation {
+        BuiltinOperation::Echo => None,
+        BuiltinOperation::Transform => transform_problem(input).err(),
+        BuiltinOperation::Gate => question(input).err(),
+        BuiltinOperation::Wait => {
+            let until = input.value().ok().and_then(|value| value.get("until")?.as_str().and_then(rfc_3339));
+            // Whether a time is too far ahead is known when the step begins.
+            wait_until(input, until.unwrap_or(Timestamp(0))).err()
+        }
+    }
+}
+
+fn transform_problem(input: &JsonText) -> Result<(), String> {
+    match object(input, r#"{"expression": "input.n + 1", "n": 41}"#)?.get("expression") {
+        Some(Value::String(text)) => {
+            Expression::parse(text).map(|_| ()).map_err(|error| format!("input.expression: {}", error.message))
+        }
+        Some(other) => Err(format!("input.expression: must be a text, not {}", type_name(other))),
+        None => Err("input.expression: is required, such as \"input.n + 1\" over the rest of the input".to_owned()),
+    }
 }
 
 /// The output of a step that has waited.

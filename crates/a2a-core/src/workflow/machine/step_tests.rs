@@ -315,10 +315,10 @@ fn a_timer_with_a_wrong_input_fails_with_what_is_wrong() {
     for (input, message) in [
         (json!({"seconds": "{{ -1 }}"}), "seconds"),
         (json!({"seconds": "{{ 1e300 }}"}), "seconds"),
-        (json!({"seconds": 999_999_999_999_u64}), "further ahead"),
-        (json!({"until": "tomorrow"}), "input.until"),
-        (json!({"until": "2026-13-01T00:00:00Z"}), "input.until"),
-        (json!({"until": "2026-01-01T00:00:00+24:00"}), "input.until"),
+        (json!({"seconds": "{{ 999999999999 }}"}), "further ahead"),
+        (json!({"until": "{{ 'tomorrow' }}"}), "input.until"),
+        (json!({"until": "{{ '2026-13-01T00:00:00Z' }}"}), "input.until"),
+        (json!({"until": "{{ '2026-01-01T00:00:00+24:00' }}"}), "input.until"),
         (json!("{{ input.n }}"), "must be an object"),
     ] {
         let sim = Sim::new(&json!({"steps": [{"name": "a", "agent": "builtin:wait", "input": input}]}));

@@ -7,6 +7,7 @@
 //! | [`fault_proxy`] | a TCP proxy in front of Postgres that cuts, delays or swallows at a chosen protocol message |
 //! | [`history`] | a checker: logs of operations in, consistency anomalies out |
 //! | [`binary`] | where the server binary is |
+//! | [`sqlite_wal`] | what a SQLite database has committed, transaction by transaction |
 //! | [`wait`] | waiting for a condition, with a limit |
 //! | [`webhook`] | a webhook that counts its effects by idempotency key |
 //! | [`figure`] | how often a test repeats what it proves |
@@ -29,6 +30,7 @@ pub mod fault_proxy;
 pub mod figure;
 pub mod history;
 pub mod postgres;
+pub mod sqlite_wal;
 pub mod stdio;
 pub mod wait;
 pub mod webhook;

@@ -15,6 +15,7 @@ mod a2a;
 mod a2a_runs;
 mod agent_checks;
 mod attempts;
+mod confinement;
 mod external;
 mod mcp;
 mod mcp_server;

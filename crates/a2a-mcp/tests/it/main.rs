@@ -8,6 +8,7 @@
     reason = "test support: a failed expectation is a failed test"
 )]
 
+mod mixed_runs;
 mod world;
 
 mod agents;
@@ -24,7 +25,9 @@ mod limits;
 mod many_writers;
 mod migrations;
 mod protocol;
+mod run_faults;
 mod run_kills;
+mod run_outages;
 mod run_pauses;
 mod unreachable;
 mod visibility;

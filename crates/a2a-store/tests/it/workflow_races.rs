@@ -91,7 +91,7 @@ async fn sixteen_workers_take_each_of_a_thousand_steps_once(world: World) {
 
 async fn of_cancel_and_finish_one_wins(world: World) {
     let (a, b) = (world.store().await, world.store().await);
-    let rounds = figure(300, 1_000);
+    let rounds = figure(1_000, 10_000);
     let definition = chain(1);
     let (mut cancelled, mut finished) = (0, 0);
     for round in 0..rounds {

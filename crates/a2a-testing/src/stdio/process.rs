@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+#[cfg(target_os = "linux")]
+use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
@@ -396,13 +398,30 @@ impl ServerProcess {
         self.signal(Signal::CONT);
     }
 
+    /// Lets the server die at its next write that would go beyond this offset in any file: what is before it is
+    /// written, and then the system ends the process with SIGXFSZ. Pipes and sockets are not files.
+    #[cfg(target_os = "linux")]
+    pub fn kill_at_offset(&self, offset: u64) {
+        self.killed.store(true, Ordering::Relaxed);
+        self.told_to_end.store(true, Ordering::Relaxed);
+        let pid = self.process();
+        // A core file would be of no use.
+        for (resource, limit) in [(Resource::Core, 0), (Resource::Fsize, offset)] {
+            let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
+            assert!(prlimit(Some(pid), resource, limit).is_ok(), "the server cannot be limited");
+        }
+    }
+
+    fn process(&self) -> Pid {
+        i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id is a positive number")
+    }
+
     fn signal(&self, signal: Signal) {
         // After the exit has been seen the number may belong to another process.
         if self.exit.borrow().is_some() {
             return;
         }
-        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).expect("a process id is a positive number");
-        match kill_process(pid, signal) {
+        match kill_process(self.process(), signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(error) => panic!("the server cannot be signalled: {error}"),
         }

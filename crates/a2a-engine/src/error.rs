@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use a2a_core::error::Problems;
-use a2a_core::ids::{OpId, Revision};
+use a2a_core::ids::{OpId, Revision, RunId};
 use a2a_core::workflow::run::StepStatus;
 use a2a_store::writer::WriteError;
 
@@ -81,11 +81,24 @@ pub enum HubError {
     /// It is not known whether the write happened.
     #[error(
         "the database did not answer in time; the write may have happened or not; \
-         send it again with the same op_id: it is never applied twice"
+         {}", if op_ids.is_empty() {
+            "look at what became of it before sending it again"
+        } else {
+            "send it again with the same op_id: it is never applied twice"
+        }
     )]
     Unknown {
         /// The names of the writes.
         op_ids: Vec<OpId>,
+    },
+    /// It is not known whether a run was started.
+    #[error(
+        "the database did not answer in time; the run {run} may have been started or not; look with workflow_status \
+         before starting another one"
+    )]
+    StartUnknown {
+        /// Its id, if it was.
+        run: RunId,
     },
     /// The claim that a worker names is over.
     #[error(
@@ -149,7 +162,7 @@ impl HubError {
             Self::Unusable { .. } => "unusable",
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable => "unavailable",
-            Self::Unknown { .. } => "unknown",
+            Self::Unknown { .. } | Self::StartUnknown { .. } => "unknown",
             Self::ClaimOver { .. } => "claim_over",
             Self::Refused { .. } => "refused",
             Self::QueueFull { .. } => "queue_full",

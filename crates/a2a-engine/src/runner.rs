@@ -19,7 +19,7 @@ use a2a_core::error::Problems;
 use a2a_core::ids::{Actor, Namespace, RunId};
 use a2a_core::json_schema;
 use a2a_core::time::Timestamp;
-use a2a_core::workflow::command::{ClaimNext, Claimer, Event, WorkflowCommand, WorkflowOutcome};
+use a2a_core::workflow::command::{ClaimNext, Claimer, Event, NewRun, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::definition::StepSpec;
 use a2a_core::workflow::live::ReadyStep;
 use a2a_core::workflow::run::{Run, RunState, Step};
@@ -130,7 +130,8 @@ impl Runner {
         };
         tokio::spawn(runner.clone().renew_until_stopped());
         if runner.shared.settings.steps_max > 0 {
-            tokio::spawn(runner.clone().look_until_stopped());
+            // Among the attempts: what it is claiming when the process ends is given back as theirs are.
+            runner.shared.attempts.spawn(runner.clone().look_until_stopped());
         }
         runner
     }
@@ -174,21 +175,14 @@ impl Runner {
         let mut changed = self.shared.view.changed();
         loop {
             changed.mark_unchanged();
-            let looked = tokio::select! {
-                () = stop.cancelled() => return,
-                looked = self.look() => looked,
-            };
-            let wake_at = match looked {
-                Looked::Failed => Instant::now() + PAUSE,
-                Looked::Until(at) => at,
-            };
-            let is_full = self.shared.places.available_permits() == 0;
+            // Never dropped: a claim that it has sent would be committed, and nobody would know of it.
+            let Looked { is_full, wake_at, failed } = self.look().await;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(wake_at) => {}
                 // A place that is free again wakes nobody else: the cache showed the end of its step before.
-                _place = self.shared.places.acquire(), if is_full && !matches!(looked, Looked::Failed) => {}
-                change = changed.changed(), if !matches!(looked, Looked::Failed) => {
+                _place = self.shared.places.acquire(), if is_full && !failed => {}
+                change = changed.changed(), if !failed => {
                     if change.is_err() {
                         return;
                     }
@@ -200,11 +194,9 @@ impl Runner {
     }
 
     async fn look(&self) -> Looked {
-        if !self.claim_ready().await {
-            return Looked::Failed;
-        }
+        let is_full = self.claim_ready().await;
         if !self.tick_due().await {
-            return Looked::Failed;
+            return Looked { is_full, wake_at: Instant::now() + PAUSE, failed: true };
         }
         let now_wall = now();
         let mut until = Instant::now() + IDLE_MAX;
@@ -213,43 +205,60 @@ impl Runner {
         }
         // What seemed to be due already, and was not, waits for its own time.
         let looked_at = self.shared.looked_at.lock();
-        match looked_at.values().min() {
-            Some(first) if until <= Instant::now() + JITTER => Looked::Until((*first).max(Instant::now() + JITTER)),
-            _ => Looked::Until(until),
-        }
+        let wake_at = match looked_at.values().min() {
+            Some(first) if until <= Instant::now() + JITTER => (*first).max(Instant::now() + JITTER),
+            _ => until,
+        };
+        Looked { is_full, wake_at, failed: false }
     }
 
-    /// Claims ready steps that this process can do, as far as it has places. False when the database is away.
+    /// Claims ready steps that this process can do. Returns whether it has no place for more.
     async fn claim_ready(&self) -> bool {
         loop {
-            let free = self.shared.places.available_permits();
-            if free == 0 {
-                return true;
+            let ready = self.ready_for_us(self.shared.places.available_permits());
+            let mut places = self.reserve(ready.len());
+            if places.is_empty() {
+                return self.shared.places.available_permits() == 0;
             }
-            let ready = self.ready_for_us(free);
-            if ready.is_empty() {
-                return true;
-            }
-            let commands = ready
+            let commands: Vec<WorkflowCommand> = ready
                 .iter()
+                .take(places.len())
                 .map(|step| WorkflowCommand::StepClaim {
                     run: step.run.clone(),
                     order: step.order,
                     claimer: self.claimer(),
                 })
                 .collect();
-            let Some(outcomes) = self.submit(commands).await else { return false };
+            let Some(outcomes) = self.submit_until_known(commands).await else { return false };
             let mut claimed = 0;
             for outcome in outcomes {
-                if let WorkflowOutcome::Claimed { run, step } = outcome {
+                if let (WorkflowOutcome::Claimed { run, step }, Some(place)) = (outcome, places.pop()) {
                     claimed += 1;
-                    let place = self.shared.places.clone().try_acquire_owned().ok();
                     self.work_on(run, *step, place);
                 }
             }
             if claimed == 0 {
                 // Others were quicker; the cache will show it.
-                return true;
+                return false;
+            }
+        }
+    }
+
+    /// Takes places, at most so many: for work that is about to be claimed, so that there is never more of it than places.
+    fn reserve(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| self.shared.places.clone().try_acquire_owned().ok()).take(most).collect()
+    }
+
+    /// Sends claims until it is known what came of them: one that nobody knows of would cost its step an attempt. The
+    /// same claim sent again finds itself. `None` when the process ends first.
+    async fn submit_until_known(&self, commands: Vec<WorkflowCommand>) -> Option<Vec<WorkflowOutcome>> {
+        loop {
+            if let Some(outcomes) = self.submit(commands.clone()).await {
+                return Some(outcomes);
+            }
+            tokio::select! {
+                () = self.shared.stop.cancelled() => return None,
+                () = tokio::time::sleep(PAUSE) => {}
             }
         }
     }
@@ -302,19 +311,19 @@ impl Runner {
         true
     }
 
-    fn work_on(&self, run: Arc<Run>, step: Step, place: Option<OwnedSemaphorePermit>) {
-        // Without a place the claim is worked on all the same: it is ours already.
+    fn work_on(&self, run: Arc<Run>, step: Step, place: OwnedSemaphorePermit) {
         self.shared.attempts.spawn(attempt::Attempt::new(self.clone(), run, step).work(place));
     }
 }
 
 /// What a look came to.
-#[derive(Clone, Copy)]
-enum Looked {
-    /// The database is away.
-    Failed,
+struct Looked {
+    /// Work may be waiting for a place.
+    is_full: bool,
     /// Nothing happens by itself before this.
-    Until(Instant),
+    wake_at: Instant,
+    /// The database is away.
+    failed: bool,
 }
 
 impl Runner {
@@ -361,34 +370,46 @@ pub(crate) fn capability_of<'a>(spec: &'a AgentSpec, name: Option<&str>) -> Opti
 }
 
 impl Runner {
-    /// Lets a transaction claim at once what it makes ready, as far as this process has places.
-    fn claim_next(&self, can_do: Arc<[bool]>, limit: usize) -> Option<ClaimNext> {
+    /// Lets a transaction claim at once what it makes ready of a run, as far as this process has places, and unless
+    /// something else comes first.
+    fn claim_next(&self, priority: i16, can_do: Arc<[bool]>, places: &[OwnedSemaphorePermit]) -> Option<ClaimNext> {
+        let limit = if self.others_come_first(priority) { 0 } else { places.len() };
         (limit > 0).then(|| ClaimNext { claimer: self.claimer(), can_do, limit })
     }
 
-    /// The same for the first steps of a new run.
-    pub(crate) fn claim_first(&self, executors: &[Executor]) -> Option<ClaimNext> {
-        let free = self.shared.places.available_permits().min(attempt::CLAIM_NEXT_MAX);
-        self.claim_next(executors.iter().map(|executor| self.can_claim(executor)).collect(), free)
+    /// Whether a step waits for a place that is of a higher priority, or of the same and has waited for long: a run that
+    /// always claims what it makes ready itself would keep its place until it ends.
+    fn others_come_first(&self, priority: i16) -> bool {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let Some(first) = self.ready_for_us(1).pop() else { return false };
+        let first_priority = self.shared.view.read().run(&first.run).map_or(0, |state| state.run.priority);
+        first_priority > priority || (first_priority == priority && now().since(first.ready_at) > PATIENCE)
+    }
+
+    /// Places for the first steps of a new run, and the claim of them.
+    pub(crate) fn claim_first(&self, new: &NewRun) -> (Vec<OwnedSemaphorePermit>, Option<ClaimNext>) {
+        let places = self.reserve(attempt::CLAIM_NEXT_MAX.min(new.executors.len()));
+        let can_do = new.executors.iter().map(|executor| self.can_claim(executor)).collect();
+        let claim_next = self.claim_next(new.priority, can_do, &places);
+        (places, claim_next)
     }
 
     /// The same for what the result of a pulled step makes ready.
-    pub(crate) fn with_claim_next(&self, state: &RunState, event: Event) -> Event {
-        match event {
-            Event::Finish { order, attempt, result, .. } => {
-                let free = self.shared.places.available_permits().min(attempt::CLAIM_NEXT_MAX);
-                let claim_next = self.claim_next(self.can_do(state), free);
-                Event::Finish { order, attempt, result, claim_next }
-            }
-            other => other,
-        }
+    pub(crate) fn claim_after(&self, state: &RunState) -> (Vec<OwnedSemaphorePermit>, Option<ClaimNext>) {
+        let places = self.reserve(attempt::CLAIM_NEXT_MAX.min(state.steps.len()));
+        let claim_next = self.claim_next(state.run.priority, self.can_do(state), &places);
+        (places, claim_next)
     }
 
-    /// Works on steps that a transaction has claimed.
-    pub(crate) fn work_on_claimed(&self, state: &RunState, claimed: Vec<usize>) {
-        for order in claimed {
+    /// Works on steps that a transaction has claimed, each in one of the places that were reserved for it.
+    pub(crate) fn work_on_claimed(
+        &self,
+        state: &RunState,
+        claimed: Vec<usize>,
+        places: impl IntoIterator<Item = OwnedSemaphorePermit>,
+    ) {
+        for (order, place) in claimed.into_iter().zip(places) {
             if let Some(step) = state.steps.get(order) {
-                let place = self.shared.places.clone().try_acquire_owned().ok();
                 self.work_on(Arc::new(state.run.clone()), step.clone(), place);
             }
         }

@@ -30,15 +30,16 @@ pub(crate) fn run(args: &[String], length: Length) -> Result<bool, String> {
 
     let selection = Selection::of(args);
     if !selection.packages {
-        // The tests of the server's own package bring the binary with them; others may want it before that.
-        say("building the server binary");
+        // The tests of the server's own package bring the binary with them; others may want it before that. Examples are
+        // built as tests by what follows, and not as the programs that they are.
+        say("building the server and its examples");
         let built = cargo(&postgres, length)
-            .args(["build", "--package", "a2a-mcp", "--bin", "a2a-mcp"])
+            .args(["build", "--package", "a2a-mcp", "--bin", "a2a-mcp", "--examples"])
             .args(profile)
             .status()
             .map_err(cannot_run)?;
         if !built.success() {
-            return Err("the server binary cannot be built".into());
+            return Err("the server cannot be built".into());
         }
     }
     let packages: &[&str] = if selection.packages { &[] } else { &["--workspace"] };

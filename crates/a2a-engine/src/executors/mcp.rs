@@ -260,7 +260,7 @@ impl Call<'_> {
         let handle =
             match self.connection.peer().send_request_with_option(request, PeerRequestOptions::no_options()).await {
                 Ok(handle) => handle,
-                Err(error) => return (Done::retryable(self.lost(&error.to_string())), true),
+                Err(error) => return (Done::retryable(self.lost(&error.to_string()).await), true),
             };
         let _progress = self.connection.handler().watch(handle.progress_token.clone(), context.clone());
         let mut sent = Sent(Some(handle));
@@ -283,7 +283,7 @@ impl Call<'_> {
         }
         match answered {
             Ok(result) => (self.outcome(result), false),
-            Err(error) => self.error(&error),
+            Err(error) => self.error(&error).await,
         }
     }
 
@@ -306,7 +306,7 @@ impl Call<'_> {
         }
     }
 
-    fn error(&self, error: &ServiceError) -> (Done, bool) {
+    async fn error(&self, error: &ServiceError) -> (Done, bool) {
         let tool = self.entry.tool;
         match error {
             ServiceError::McpError(error) => {
@@ -317,14 +317,15 @@ impl Call<'_> {
             }
             error => {
                 let (said, not_sent) = connection::explain(error);
-                let done = if not_sent { Done::retryable(self.lost(&said)) } else { self.failed(self.lost(&said)) };
+                let said = self.lost(&said).await;
+                let done = if not_sent { Done::retryable(said) } else { self.failed(said) };
                 (done, true)
             }
         }
     }
 
-    fn lost(&self, why: &str) -> String {
-        let said = self.connection.last_words();
+    async fn lost(&self, why: &str) -> String {
+        let said = self.connection.last_words().await;
         let said = if said.is_empty() { String::new() } else { format!("; it wrote: {said}") };
         format!("the connection to the MCP server {:?} was lost during the call: {why}{said}", self.entry.name)
     }

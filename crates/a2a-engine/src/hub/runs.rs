@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::agents::read;
+use super::work::to_the_end;
 use super::workflows::{shown, unexpected};
 use super::{Hub, Running};
 use crate::error::HubError;
@@ -102,6 +103,9 @@ impl Hub {
     pub async fn run_start(&self, request: RunRequest, actor: &Actor) -> Result<StartedRun, HubError> {
         let running = self.running().await?;
         let namespace = self.namespace(request.namespace.as_ref());
+        if let Some(existing) = run_of_key(running, &namespace, request.idempotency_key.as_deref()).await? {
+            return Ok(existing);
+        }
         let (spec, revision, path) = match (&request.workflow, &request.inline) {
             (Some(id), None) => {
                 let workflow = self.workflow_resolve(&namespace, id)?;
@@ -134,7 +138,7 @@ impl Hub {
             claim_next: None,
             actor: actor.clone(),
         };
-        self.run_begin(running, new).await
+        self.run_begin(new).await
     }
 
     /// Lets one agent do one thing: a run of a single step.
@@ -143,8 +147,11 @@ impl Hub {
     /// As [`Hub::run_start`], and when the input does not fit the schema of the capability.
     pub async fn agent_invoke(&self, request: InvokeRequest, actor: &Actor) -> Result<StartedRun, HubError> {
         let running = self.running().await?;
-        let agent = self.agent_get(request.namespace.as_ref(), &request.agent).await?;
-        let namespace = agent.spec.namespace.clone();
+        let namespace = self.namespace(request.namespace.as_ref());
+        if let Some(existing) = run_of_key(running, &namespace, request.idempotency_key.as_deref()).await? {
+            return Ok(existing);
+        }
+        let agent = self.agent_get(Some(&namespace), &request.agent).await?;
         let mut context = Map::new();
         if let Some(run) = &request.handoff_from {
             let state = self.run_get(run, true).await?;
@@ -183,7 +190,7 @@ impl Hub {
             claim_next: None,
             actor: actor.clone(),
         };
-        self.run_begin(running, new).await
+        self.run_begin(new).await
     }
 
     /// Starts a run that takes over the results of another one, up to a step that is done again with all that follow.
@@ -191,7 +198,6 @@ impl Hub {
     /// # Errors
     /// When there is no such run or step, or the database did not take it.
     pub async fn run_fork(&self, id: &str, from: &str, actor: &Actor) -> Result<StartedRun, HubError> {
-        let running = self.running().await?;
         let state = self.run_get(id, true).await?;
         let order = step_order(&state, from)?;
         let new = machine::fork(&state, order, RunId::generate(), actor.clone());
@@ -204,10 +210,10 @@ impl Hub {
             );
             return Err(HubError::Refused { reason });
         }
-        self.run_begin(running, new).await
+        self.run_begin(new).await
     }
 
-    async fn run_begin(&self, running: &Running, mut new: NewRun) -> Result<StartedRun, HubError> {
+    async fn run_begin(&self, mut new: NewRun) -> Result<StartedRun, HubError> {
         const KEY_CHARS_MAX: usize = limits::NAME_CHARS_MAX;
         if new.idempotency_key.as_ref().is_some_and(|key| key.is_empty() || key.chars().count() > KEY_CHARS_MAX) {
             let message = format!("must have 1 to {KEY_CHARS_MAX} characters");
@@ -222,16 +228,24 @@ impl Hub {
             return Err(Problems::one("input", message).into());
         }
         self.refuse_full_queues(&new)?;
-        new.claim_next = running.runner.claim_first(&new.executors);
-        let id = new.id.clone();
-        match self.workflow_command(running, WorkflowCommand::RunStart(Box::new(new))).await? {
-            WorkflowOutcome::Started { state, claimed } => {
-                running.runner.work_on_claimed(&state, claimed);
-                Ok(StartedRun { id, existing: false })
+        let hub = self.clone();
+        to_the_end(async move {
+            let running = hub.running().await?;
+            let (places, claim_next) = running.runner.claim_first(&new);
+            new.claim_next = claim_next;
+            let id = new.id.clone();
+            match hub.workflow_command(running, WorkflowCommand::RunStart(Box::new(new))).await {
+                Ok(WorkflowOutcome::Started { state, claimed }) => {
+                    running.runner.work_on_claimed(&state, claimed, places);
+                    Ok(StartedRun { id, existing: false })
+                }
+                Ok(WorkflowOutcome::AlreadyStarted { run }) => Ok(StartedRun { id: run, existing: true }),
+                Ok(other) => Err(unexpected(other)),
+                Err(HubError::Unknown { .. }) => Err(HubError::StartUnknown { run: id }),
+                Err(error) => Err(error),
             }
-            WorkflowOutcome::AlreadyStarted { run } => Ok(StartedRun { id: run, existing: true }),
-            other => Err(unexpected(other)),
-        }
+        })
+        .await
     }
 
     /// The limits hold for what this process knows; a few more may slip in from others at the same moment.
@@ -399,6 +413,18 @@ impl Hub {
         let command = WorkflowCommand::RunEvent { run: run.clone(), event, actor: actor.clone() };
         self.workflow_command(running, command).await
     }
+}
+
+/// The run that was started with the key before. Looked for first: what has started may be found whatever has become of
+/// its agents, and however full the queues are.
+async fn run_of_key(
+    running: &Running,
+    namespace: &Namespace,
+    key: Option<&str>,
+) -> Result<Option<StartedRun>, HubError> {
+    let Some(key) = key else { return Ok(None) };
+    let found = read(running.store.run_of_key(namespace, key).await)?;
+    Ok(found.map(|id| StartedRun { id, existing: true }))
 }
 
 fn inline_spec(document: &Value, namespace: &Namespace) -> Result<WorkflowSpec, Problems> {

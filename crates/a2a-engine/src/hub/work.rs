@@ -168,8 +168,8 @@ impl Hub {
             let error = format!("the input does not fit the agent's input schema: {problems}");
             let result = StepResult::Failed { error: error.into(), retryable: false };
             let event = Event::Finish { order: step.order, attempt: step.attempt, result, claim_next: None };
-            self.run_event(running, &run.id, event, actor).await?;
             running.runner.claims().let_go(&claim);
+            self.run_event(running, &run.id, event, actor).await?;
             return Ok(None);
         }
         let capability = agent
@@ -282,16 +282,21 @@ impl Hub {
             WorkOutcome::Failed { error, retryable } => StepResult::Failed { error: error.into(), retryable },
             WorkOutcome::Released => StepResult::Released,
         };
-        let event = Event::Finish { order: claim.order, attempt: claim.attempt, result, claim_next: None };
-        let event = running.runner.with_claim_next(&state, event);
-        match self.run_event(running, &claim.run, event, actor).await? {
-            WorkflowOutcome::Applied { state, claimed, .. } => {
-                running.runner.claims().let_go(&claim);
-                running.runner.work_on_claimed(&state, claimed);
-                Ok(state)
+        let (hub, actor) = (self.clone(), actor.clone());
+        to_the_end(async move {
+            let running = hub.running().await?;
+            let (places, claim_next) = running.runner.claim_after(&state);
+            let event = Event::Finish { order: claim.order, attempt: claim.attempt, result, claim_next };
+            match hub.run_event(running, &claim.run, event, &actor).await? {
+                WorkflowOutcome::Applied { state, claimed, .. } => {
+                    running.runner.claims().let_go(&claim);
+                    running.runner.work_on_claimed(&state, claimed, places);
+                    Ok(state)
+                }
+                other => Err(hub.claim_error(running, &claim, other)),
             }
-            other => Err(self.claim_error(running, &claim, other)),
-        }
+        })
+        .await
     }
 
     /// The run and the claim that a text names.
@@ -352,6 +357,15 @@ impl Hub {
             _ => running.runner.executors().can_run(&step.executor).err().map(|missing| missing.to_string()),
         }
     }
+}
+
+/// Does what must not be left half done when a caller goes away: what a transaction has claimed for this process is worked
+/// on whether somebody still waits for the answer or not.
+pub(super) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, HubError>> + Send + 'static,
+) -> Result<T, HubError> {
+    // It fails only when the process ends, or by a panic, which the runtime has told already.
+    tokio::spawn(work).await.unwrap_or(Err(HubError::Closed))
 }
 
 /// The step to do next: of the highest priority, and of those the one that was ready first.

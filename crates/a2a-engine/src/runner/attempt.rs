@@ -42,7 +42,7 @@ impl Attempt {
     }
 
     /// Works on the step and hands in the result. `place` is given back at the end.
-    pub(super) async fn work(self, place: Option<OwnedSemaphorePermit>) {
+    pub(super) async fn work(self, place: OwnedSemaphorePermit) {
         let stop = self.runner.shared.stop.clone();
         let done = tokio::select! {
             biased;
@@ -53,7 +53,6 @@ impl Attempt {
         if let Some(done) = done {
             self.hand_in(done, place).await;
         }
-        self.runner.shared.claims.let_go(&self.claim);
     }
 
     /// `None` when the claim is over and nobody wants the result.
@@ -109,23 +108,22 @@ impl Attempt {
 
     /// Tells the database until it has taken or refused the result. What it has taken may have made other steps ready,
     /// which this process then goes on with.
-    async fn hand_in(&self, done: Done, place: Option<OwnedSemaphorePermit>) {
+    async fn hand_in(&self, done: Done, place: OwnedSemaphorePermit) {
         let shared = &self.runner.shared;
-        let stopping = matches!(done, Done::Released);
-        let mut more = Vec::new();
-        while !stopping && more.len() + 1 < CLAIM_NEXT_MAX {
-            let Ok(place) = shared.places.clone().try_acquire_owned() else { break };
-            more.push(place);
+        let mut places = vec![place];
+        if !matches!(done, Done::Released) {
+            places.extend(self.runner.reserve(CLAIM_NEXT_MAX - 1));
         }
-        let event = self.event(done, if stopping { 0 } else { more.len() + usize::from(place.is_some()) });
+        let event = self.event(done, &places);
         let outcome = loop {
             let command =
                 WorkflowCommand::RunEvent { run: self.claim.run.clone(), event: event.clone(), actor: actor() };
             if let Some(outcome) = self.runner.submit(vec![command]).await.and_then(|mut outcomes| outcomes.pop()) {
                 break outcome;
             }
-            // When the process ends nothing is tried again; the lease runs out.
-            if shared.stop.is_cancelled() || self.over.is_cancelled() {
+            // When the process ends nothing is tried again; the lease runs out. That the claim is over may be the doing
+            // of this very result, which may have claimed other steps.
+            if shared.stop.is_cancelled() {
                 return;
             }
             tokio::time::sleep(PAUSE).await;
@@ -133,10 +131,7 @@ impl Attempt {
         match outcome {
             WorkflowOutcome::Applied { state, claimed, .. } => {
                 self.tell(&state);
-                let mut places = place.into_iter().chain(more);
-                for order in claimed {
-                    self.go_on(&state, order, places.next());
-                }
+                self.runner.work_on_claimed(&state, claimed, places);
             }
             WorkflowOutcome::Refused(refusal) => {
                 tracing::info!(run = %self.claim.run, step = self.claim.order, %refusal, "a late result was refused");
@@ -157,13 +152,7 @@ impl Attempt {
         }
     }
 
-    fn go_on(&self, state: &RunState, order: usize, place: Option<OwnedSemaphorePermit>) {
-        if let Some(step) = state.steps.get(order) {
-            self.runner.work_on(Arc::new(state.run.clone()), step.clone(), place);
-        }
-    }
-
-    fn event(&self, done: Done, claim_limit: usize) -> Event {
+    fn event(&self, done: Done, places: &[OwnedSemaphorePermit]) -> Event {
         let (order, attempt) = (self.claim.order, self.claim.attempt);
         let failed = |error: String, retryable| StepResult::Failed { error: shortened(error).into(), retryable };
         let result = match done {
@@ -172,7 +161,9 @@ impl Attempt {
                 Err(error) => failed(error, false),
             },
             Done::Failed { error, retryable } => failed(error, retryable),
-            Done::Released => StepResult::Released,
+            Done::Released => {
+                return Event::Finish { order, attempt, result: StepResult::Released, claim_next: None };
+            }
             Done::Ask { question, schema, checkpoint } => {
                 return Event::Ask {
                     order,
@@ -184,7 +175,8 @@ impl Attempt {
             }
         };
         let state = self.runner.shared.view.read().run(&self.claim.run).cloned();
-        let claim_next = state.and_then(|state| self.runner.claim_next(self.runner.can_do(&state), claim_limit));
+        let claim_next =
+            state.and_then(|state| self.runner.claim_next(state.run.priority, self.runner.can_do(&state), places));
         Event::Finish { order, attempt, result, claim_next }
     }
 
@@ -199,6 +191,13 @@ impl Attempt {
             .check(Checked::Output, &self.run.namespace, spec, output)
             .map_err(|problems| format!("the output does not fit the agent's output schema: {problems}"))?;
         Ok(text)
+    }
+}
+
+impl Drop for Attempt {
+    /// However the work has ended, no more signs of life are given for it.
+    fn drop(&mut self) {
+        self.runner.shared.claims.let_go(&self.claim);
     }
 }
 

@@ -19,4 +19,5 @@ mod confinement;
 mod external;
 mod mcp;
 mod mcp_server;
+mod places;
 mod runs;

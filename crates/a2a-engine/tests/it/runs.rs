@@ -73,6 +73,7 @@ on_both!(
     a_timer_goes_on_in_another_process_after_the_first_has_ended,
     timers_that_follow_each_other_are_each_looked_at_in_time,
     an_answer_over_the_limit_is_refused_and_the_question_stays,
+    a_run_is_found_by_its_key_when_its_agent_is_gone,
 );
 
 fn actor() -> Actor {
@@ -351,5 +352,21 @@ async fn an_answer_over_the_limit_is_refused_and_the_question_stays(world: World
     assert!(refused.to_string().contains("pass a reference"), "{refused}");
     hub.run_signal(id.as_str(), None, &answer(MAX), false, &actor()).await.unwrap();
     assert_eq!(ended(&hub, &id).await.run.status, RunStatus::Completed);
+    hub.close().await;
+}
+
+async fn a_run_is_found_by_its_key_when_its_agent_is_gone(world: World) {
+    let hub = world.hub();
+    deploy(&hub, json!({"id": "worker", "description": "Works."})).await;
+    let start = async || {
+        let inline = Some(json!({"steps": [{"name": "a", "agent": "worker"}]}));
+        let idempotency_key = Some("once".to_owned());
+        hub.run_start(RunRequest { inline, idempotency_key, ..RunRequest::default() }, &actor()).await.unwrap()
+    };
+    let first = start().await;
+    let disabled = json!({"id": "worker", "description": "Works.", "enabled": false});
+    deploy(&hub, disabled).await;
+    let again = start().await;
+    assert_eq!((again.id, first.existing, again.existing), (first.id, false, true));
     hub.close().await;
 }

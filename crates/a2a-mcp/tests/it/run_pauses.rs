@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use a2a_testing::stdio::PendingReply;
+use a2a_testing::stdio::{PendingReply, ServerProcess};
 use serde_json::{Value, json};
 
 use crate::world::{World, call, deploy, figure, machine, on_both, open};
@@ -12,13 +12,30 @@ const CLAIMS: usize = 10;
 const LEASE_MS: &str = "1000";
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Until it gives a write up, the other process waits for the one that is paused in the middle of a write.
+const WRITE_TIMEOUT_MS: &str = "2000";
+
+/// Pauses a process, but not inside a transaction: there it keeps all others from writing to a file, whatever it has
+/// claimed, until it goes on.
+async fn pause_between_writes(holder: &ServerProcess, other: &ServerProcess) {
+    loop {
+        holder.pause();
+        let probe = json!({"agents": [{"id": "probe", "description": uuid::Uuid::new_v4().to_string()}]});
+        if !other.call_tool("agent_deploy", probe).await.unwrap().is_error {
+            return;
+        }
+        holder.resume();
+    }
+}
+
 on_both!(a_paused_holder_finds_its_claims_over);
 
 async fn a_paused_holder_finds_its_claims_over(world: World) {
     let _machine = machine().await;
     let rounds = figure(5, 50);
     let options = world.options().env("A2A_LEASE_MS", LEASE_MS);
-    let (holder, other) = (open(options.clone()).await, open(options).await);
+    let holder = open(options.clone()).await;
+    let other = open(options.env("A2A_WRITE_TIMEOUT_MS", WRITE_TIMEOUT_MS)).await;
     deploy(&holder, json!({"id": "worker", "description": "d"})).await;
     let step = json!({"name": "work", "agent": "worker", "retry": {"max_attempts": 5}});
     for round in 0..rounds {
@@ -29,7 +46,7 @@ async fn a_paused_holder_finds_its_claims_over(world: World) {
         for _ in 0..CLAIMS {
             held.push(call(&holder, "work_next", json!({"wait_s": 5})).await);
         }
-        holder.pause();
+        pause_between_writes(&holder, &other).await;
         // It was just about to hand in: the calls are in its input when it goes on.
         let mut late: Vec<(Value, PendingReply)> = Vec::new();
         for item in &held {

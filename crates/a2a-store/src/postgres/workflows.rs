@@ -67,6 +67,19 @@ impl Postgres {
         .await
     }
 
+    pub(crate) async fn run_of_key(&self, namespace: &Namespace, key: &str) -> Result<Option<RunId>, StoreError> {
+        self.read(async |conn| {
+            let ids: Vec<String> =
+                PgStatement::<Text>::new("SELECT id FROM runs WHERE namespace = ? AND idempotency_key = ?")
+                    .bind::<Text, _>(namespace.as_str())
+                    .bind::<Text, _>(key)
+                    .rows(conn)
+                    .await?;
+            Ok(ids.into_iter().next().map(RunId::from_stored))
+        })
+        .await
+    }
+
     pub(crate) async fn run_ids(&self, prefix: &RunId, limit: i64) -> Result<Vec<RunId>, StoreError> {
         self.read(async |conn| {
             // Every character of an id comes before the tilde.

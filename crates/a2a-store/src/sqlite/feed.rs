@@ -10,7 +10,7 @@ use a2a_core::time::Timestamp;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use tokio::sync::mpsc;
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 
 use super::{SharedConnection, agent_checks, rows, with, workflow_rows};
 use crate::agent_check::StoredCheck;
@@ -24,6 +24,9 @@ use crate::workflow_feed::{Fetched, Snapshot, Wanted};
 
 /// How often the file is looked at. One look costs a microsecond or two.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
+/// The same for a while after something has changed: where one process hands work to another, more soon follows.
+const QUICK_INTERVAL: Duration = Duration::from_millis(5);
+const QUICK_FOR: Duration = Duration::from_secs(2);
 
 /// One follower of a SQLite file.
 #[derive(Debug)]
@@ -32,7 +35,8 @@ pub(crate) struct SqliteFeed {
     data_version: i64,
     seq: i64,
     epoch: String,
-    tick: Interval,
+    /// Until then the file is looked at more often.
+    quick_until: Instant,
     definitions: Arc<Definitions>,
     /// What the last load or comparison has read of all that is not an agent.
     others: Snapshot,
@@ -78,14 +82,12 @@ fn snapshot_in_txn(conn: &mut SqliteConnection, definitions: &Definitions) -> Re
 
 impl SqliteFeed {
     pub(super) fn new(connection: SharedConnection, definitions: Arc<Definitions>) -> Self {
-        let mut tick = interval(POLL_INTERVAL);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             connection: DebugConnection(connection),
             data_version: 0,
             seq: 0,
             epoch: String::new(),
-            tick,
+            quick_until: Instant::now(),
             definitions,
             others: Snapshot::default(),
         }
@@ -173,6 +175,7 @@ impl SqliteFeed {
         }
         self.data_version = version;
         self.seq = position.seq;
+        self.quick_until = Instant::now() + QUICK_FOR;
         Ok(Poll::Changes(
             rows.into_iter()
                 .filter_map(|(entity, namespace, id, revision, op)| {
@@ -233,6 +236,7 @@ impl SqliteFeed {
     }
 
     pub(crate) async fn wait(&mut self) {
-        self.tick.tick().await;
+        let is_quick = Instant::now() < self.quick_until;
+        sleep(if is_quick { QUICK_INTERVAL } else { POLL_INTERVAL }).await;
     }
 }

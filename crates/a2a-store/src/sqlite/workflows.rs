@@ -47,6 +47,19 @@ impl Sqlite {
         .await
     }
 
+    pub(crate) async fn run_of_key(&self, namespace: &Namespace, key: &str) -> Result<Option<RunId>, StoreError> {
+        let (namespace, key) = (namespace.clone(), key.to_owned());
+        with(&self.reader, move |conn| {
+            let ids: Vec<String> =
+                SqliteStatement::<Text>::new("SELECT id FROM runs WHERE namespace = ? AND idempotency_key = ?")
+                    .bind::<Text, _>(namespace.as_str())
+                    .bind::<Text, _>(key.as_str())
+                    .rows(conn)?;
+            Ok(ids.into_iter().next().map(RunId::from_stored))
+        })
+        .await
+    }
+
     pub(crate) async fn run_ids(&self, prefix: &RunId, limit: i64) -> Result<Vec<RunId>, StoreError> {
         let prefix = prefix.to_string();
         with(&self.reader, move |conn| {

@@ -196,6 +196,14 @@ impl Store {
         on_backend!(self, backend => backend.runs_page(filter, after, limit))
     }
 
+    /// The run that was started with an idempotency key.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn run_of_key(&self, namespace: &Namespace, key: &str) -> Result<Option<RunId>, StoreError> {
+        on_backend!(self, backend => backend.run_of_key(namespace, key))
+    }
+
     /// Ids of runs that begin with a text, sorted: one that is the text itself comes first.
     ///
     /// # Errors

@@ -59,10 +59,10 @@ impl Connection {
     }
 
     /// What a program has complained of last.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) async fn last_words(&self) -> String {
         #[cfg(unix)]
         if let Some(process) = &self.process {
-            return process.last_words();
+            return process.last_words().await;
         }
         String::new()
     }
@@ -146,7 +146,7 @@ async fn connect_stdio(to: &McpConnection) -> Result<Connection, ConnectError> {
     match Handler::default().serve_with_lifecycle(AsyncRwTransport::new_client(stdout, stdin), either_era()).await {
         Ok(service) => Ok(Connection { service, tools: RwLock::default(), process: Some(process) }),
         Err(error) => {
-            let said = process.last_words();
+            let said = process.last_words().await;
             let said = if said.is_empty() { String::new() } else { format!("; it wrote: {said}") };
             Err(retryable(format!("{}{said}", explain_start(&error).0)))
         }

@@ -5,12 +5,14 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use crate::executors::command::process::leader_exited;
 use crate::executors::excerpt;
@@ -20,6 +22,8 @@ use crate::operator::Secret;
 const STDERR_BYTES_MAX: usize = 2 * 1024;
 const STDERR_CHARS_MAX: usize = 500;
 const READ_BYTES: usize = 4 * 1024;
+/// How long a program that may still go on is listened to.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(500);
 
 /// A program with its process group, which is killed when this is dropped, and as soon as the program has ended: what it
 /// leaves behind would hold the connection open.
@@ -29,6 +33,8 @@ pub(super) struct Process {
     _group: Group,
     _child: Child,
     stderr: Arc<Mutex<Vec<u8>>>,
+    /// Cancelled when all of it has been read.
+    said_all: CancellationToken,
     tasks: [AbortHandle; 2],
 }
 
@@ -92,22 +98,29 @@ impl Process {
         let group = Group(leader.clone());
         let (stdout, stdin) = (child.stdout.take(), child.stdin.take());
         let stderr: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let reading = tokio::spawn(keep_end(child.stderr.take(), stderr.clone())).abort_handle();
+        let said_all = CancellationToken::new();
+        let (stream, kept, end) = (child.stderr.take(), stderr.clone(), said_all.clone().drop_guard());
+        let reading = tokio::spawn(async move {
+            keep_end(stream, kept).await;
+            drop(end);
+        });
         let watching = tokio::spawn(async move {
             match leader_exited(id).await {
                 Ok(()) => leader.kill_group(false),
                 Err(error) => tracing::warn!(%error, "the end of an MCP server can't be noticed"),
             }
         });
-        let process = Self { _group: group, _child: child, stderr, tasks: [reading, watching.abort_handle()] };
+        let tasks = [reading.abort_handle(), watching.abort_handle()];
+        let process = Self { _group: group, _child: child, stderr, said_all, tasks };
         match (stdout, stdin) {
             (Some(stdout), Some(stdin)) => Ok((process, stdout, stdin)),
             _ => Err(io::Error::other("it has no standard streams")),
         }
     }
 
-    /// The end of what it has written to its standard error.
-    pub(super) fn last_words(&self) -> String {
+    /// The end of what it has written to its standard error. One that has ended is listened to until its end.
+    pub(super) async fn last_words(&self) -> String {
+        let _in_time = tokio::time::timeout(LAST_WORDS_LIMIT, self.said_all.cancelled()).await;
         excerpt(&self.stderr.lock(), STDERR_CHARS_MAX)
     }
 }

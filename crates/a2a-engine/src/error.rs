@@ -111,6 +111,14 @@ pub enum HubError {
         /// Its attempt.
         attempt: i32,
     },
+    /// The step does not ask what was meant to be answered.
+    #[error("{}", other_question_text(step, asked))]
+    OtherQuestion {
+        /// The name of the step.
+        step: String,
+        /// The number of the question that it asks, and the start of its text.
+        asked: Option<(Revision, String)>,
+    },
     /// It cannot be done in the state in which the run or step is.
     #[error("{reason}")]
     Refused {
@@ -130,6 +138,15 @@ pub enum HubError {
 
 fn nearest_text(nearest: &[String]) -> String {
     if nearest.is_empty() { String::new() } else { format!("; nearest: {}", nearest.join(", ")) }
+}
+
+fn other_question_text(step: &str, asked: &Option<(Revision, String)>) -> String {
+    match asked {
+        Some((number, text)) => {
+            format!("step {step:?} asks another question by now: {text:?}; answer that one with question={number}")
+        }
+        None => format!("step {step:?} asks nothing any more; workflow_status shows which step waits"),
+    }
 }
 
 fn reason_text(reason: &Option<String>) -> String {
@@ -155,7 +172,7 @@ impl HubError {
             Self::Invalid(_) => "invalid",
             Self::NotFound { .. } => "not_found",
             Self::Ambiguous { .. } => "ambiguous",
-            Self::Conflict { .. } => "conflict",
+            Self::Conflict { .. } | Self::OtherQuestion { .. } => "conflict",
             Self::Aborted => "aborted",
             Self::Rejected { .. } => "rejected",
             Self::NotReady { .. } => "not_ready",

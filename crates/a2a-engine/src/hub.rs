@@ -16,7 +16,7 @@ use a2a_core::registry::Registry;
 use a2a_store::error::StoreError;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
 use a2a_store::store::Store;
-pub use a2a_store::store::ToolUsage;
+pub use a2a_store::store::{ToolUsage, WorkflowVersion};
 use a2a_store::workflow_view::WorkflowView;
 use a2a_store::workflow_writer::WorkflowWriter;
 use a2a_store::writer::Writer;

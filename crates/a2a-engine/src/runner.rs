@@ -19,7 +19,9 @@ use a2a_core::error::Problems;
 use a2a_core::ids::{Actor, Namespace, RunId};
 use a2a_core::json_schema;
 use a2a_core::time::Timestamp;
-use a2a_core::workflow::command::{ClaimNext, Claimer, Event, NewRun, WorkflowCommand, WorkflowOutcome};
+use a2a_core::workflow::command::{
+    ClaimNext, ClaimRef, Claimer, Event, NewRun, StepResult, WorkflowCommand, WorkflowOutcome,
+};
 use a2a_core::workflow::definition::StepSpec;
 use a2a_core::workflow::live::ReadyStep;
 use a2a_core::workflow::run::{Run, RunState, Step};
@@ -149,12 +151,41 @@ impl Runner {
     }
 
     /// Ends the work on steps and gives them back, so that another process goes on at once and not only when the lease
-    /// has run out.
+    /// has run out. Its clients are gone: what they have pulled is given back too.
     pub(crate) async fn close(&self, limit: Duration) {
         self.shared.stop.cancel();
         self.shared.attempts.close();
-        if tokio::time::timeout(limit, self.shared.attempts.wait()).await.is_err() {
+        let all = async {
+            // Ordering: the claims are looked at after it is said that the runner closes. Whoever takes one after that
+            // gives it back itself.
+            tokio::join!(self.shared.attempts.wait(), self.release(self.shared.claims.pulled()))
+        };
+        if tokio::time::timeout(limit, all).await.is_err() {
             tracing::warn!("some steps could not be given back; they are free when their leases have run out");
+        }
+    }
+
+    /// Whether the process is ending.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.shared.stop.is_cancelled()
+    }
+
+    /// Gives pulled steps back, which is no failure of theirs.
+    pub(crate) async fn release(&self, claims: Vec<ClaimRef>) {
+        let release = |claim: &ClaimRef| WorkflowCommand::RunEvent {
+            run: claim.run.clone(),
+            event: Event::Finish {
+                order: claim.order,
+                attempt: claim.attempt,
+                result: StepResult::Released,
+                claim_next: None,
+            },
+            actor: actor(),
+        };
+        let commands = claims.iter().map(release).collect();
+        claims.iter().for_each(|claim| self.shared.claims.let_go(claim));
+        if self.submit(commands).await.is_none() {
+            tracing::warn!("pulled steps could not be given back; they are free when their leases have run out");
         }
     }
 

@@ -3,7 +3,7 @@
 use a2a_core::agent::ExecutorKind;
 use a2a_core::json_text::JsonText;
 use a2a_core::workflow::definition::{OnFailure, StepSpec};
-use a2a_core::workflow::run::{Payload, RunState, Step, StepStatus, Wait};
+use a2a_core::workflow::run::{Payload, Question, RunState, Step, StepStatus, Wait};
 use a2a_engine::hub::{Hub, RunSummary, workflow_name};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -234,24 +234,31 @@ impl Reason<'_> {
 
     fn waiting(&self) -> String {
         let due = self.step.due_at.or(self.step.timeout_at).map(|at| at.to_string());
+        if let Some(asked) = self.step.question() {
+            return self.asking(asked);
+        }
         match (&self.step.wait, due) {
             (Some(Wait::Retry), Some(due)) => format!("tries again at {due}; {}", self.error()),
             (Some(Wait::Retry), None) => format!("tries again soon; {}", self.error()),
             (Some(Wait::Timer), Some(due)) => format!("until {due}"),
-            (Some(Wait::Answer { question, schema, .. }), _) => {
-                let question = quoted_line(question, 2 * TEXT_CHARS);
-                let (run, step) = (&self.state.run.id, &self.spec.name);
-                let how = match self.face {
-                    Face::Tools => format!("workflow_signal run={run} step={step} answer=... (or refuse=true)"),
-                    Face::Terminal => format!("a2a-mcp runs answer {run} --step {step} JSON (or --refuse)"),
-                };
-                let fits = schema
-                    .as_deref()
-                    .map_or_else(String::new, |schema| format!(", an answer that fits {}", shortened_line(schema)));
-                format!("asks {question}: {how}{fits}")
-            }
-            (Some(Wait::Timer) | None, _) => "for a time".to_owned(),
+            (Some(Wait::Timer | Wait::Answer { .. }) | None, _) => "for a time".to_owned(),
         }
+    }
+
+    fn asking(&self, asked: Question<'_>) -> String {
+        let text = quoted_line(asked.text, 2 * TEXT_CHARS);
+        let (run, step, number) = (&self.state.run.id, &self.spec.name, asked.number);
+        let how = match self.face {
+            Face::Tools => {
+                format!("workflow_signal run={run} step={step} question={number} answer=... (or refuse=true)")
+            }
+            Face::Terminal => {
+                format!("a2a-mcp runs answer {run} --step {step} --question {number} JSON (or --refuse)")
+            }
+        };
+        let fits =
+            asked.schema.map_or_else(String::new, |schema| format!(", an answer that fits {}", shortened_line(schema)));
+        format!("asks {text}: {how}{fits}")
     }
 
     fn error(&self) -> String {

@@ -35,6 +35,8 @@ const PARENT_INTERVAL: Duration = Duration::from_millis(200);
 /// How long calls in work may take after the client has gone. Clients kill after two seconds; what is not answered by
 /// then was not acknowledged either.
 const DRAIN_LIMIT: Duration = Duration::from_millis(1_200);
+/// How long of it nothing else begins than what these calls do.
+const CALLS_LIMIT: Duration = Duration::from_millis(100);
 
 /// The toolset for sessions that do the work of agents.
 const WORK: &str = "work";
@@ -236,8 +238,16 @@ pub async fn serve(hub: Hub, options: ServeOptions) -> Result<(), ServeError> {
     };
     tracing::info!(reason = result, "ending");
     told_to_end.cancel();
-    // What was accepted is committed, and calls in work get their answers, at the same time.
-    let drained = async { tokio::join!(hub.close(), &mut session).1 };
+    let drained = async {
+        // Ordering: first the calls in work, which mostly end at once. One of them may hand in a step that closing would
+        // give back to others.
+        if let Ok(result) = tokio::time::timeout(CALLS_LIMIT, &mut session).await {
+            hub.close().await;
+            return result;
+        }
+        // What was accepted is committed, and the other calls get their answers, at the same time.
+        tokio::join!(hub.close(), &mut session).1
+    };
     match tokio::time::timeout(DRAIN_LIMIT, drained).await {
         Ok(result) => session_result(result),
         Err(_) => Ok(()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use a2a_core::ids::{Namespace, Revision};
-use a2a_core::workflow::definition::{Definition, WorkflowSpec};
+use a2a_core::workflow::definition::Definition;
 use a2a_core::workflow::document::builtin;
 use a2a_engine::error::HubError;
 use a2a_engine::hub::{Hub, WriteStatus};
@@ -31,8 +31,7 @@ pub(crate) async fn preview(
     namespace: Option<&Namespace>,
 ) -> Result<Preview, HubError> {
     let namespace = namespace.unwrap_or_else(|| hub.default_namespace());
-    let spec = WorkflowSpec::from_document(document, path, namespace)?;
-    Definition::compile(spec.clone(), path)?;
+    let spec = Definition::from_document(document, path, namespace)?.spec;
     let (status, revision) = match hub.workflow_get(Some(&spec.namespace), spec.id.as_str()).await {
         // The start of an id finds a workflow too; here the whole id is meant.
         Ok(saved) if saved.spec.id != spec.id => (WriteStatus::Created, None),

@@ -11,9 +11,9 @@
 //! Invariants:
 //! - A caller is told "committed" after the transaction with its change has committed, never before.
 //! - The revision of an entity is raised by the database, and goes on after removal and purge.
-//! - Each committed change has a row in `change_log`, written in the same transaction. One of an agent has a row in
-//!   `applied_ops` too; commands about workflows and contacts with agents need none, because each can be sent twice
-//!   without being done twice.
+//! - Each committed change has a row in `change_log`, written in the same transaction. One of an agent or a workflow has a
+//!   row in `applied_ops` too, and so has a claim that was given back or has failed. Other commands about runs and contacts
+//!   with agents need none, because each can be sent twice without being done twice.
 
 pub mod database_url;
 pub mod error;

@@ -26,7 +26,8 @@ use a2a_core::workflow::run::{Run, Step};
 use crate::error::StoreError;
 
 pub(crate) use round::{
-    CurrentWorkflow, Locked, NewRunRow, Round, WorkflowWrite, Writes, idempotency_keys, run_ids, workflow_keys,
+    AppliedOp, AppliedRow, CurrentWorkflow, Locked, NewRunRow, Round, WorkflowWrite, Writes, claim_ops,
+    idempotency_keys, run_ids, workflow_keys, workflow_ops,
 };
 
 /// A command with its place in the batch.

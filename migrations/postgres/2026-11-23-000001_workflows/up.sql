@@ -150,6 +150,9 @@ COMMENT ON COLUMN steps.started_at IS 'When it was first claimed.';
 COMMENT ON COLUMN steps.finished_at IS 'When it ended.';
 COMMENT ON COLUMN steps.revision IS 'Raised at each change.';
 
+COMMENT ON COLUMN applied_ops.op_id IS 'Made by the writing process, ordered by time; for a step made of its claim and what came of it.';
+COMMENT ON COLUMN applied_ops.entity IS 'agent, workflow, or step, whose claim was given back or has failed.';
+COMMENT ON COLUMN applied_ops.id IS 'Of the entity; a step has that of its run, a slash, and its position.';
 COMMENT ON COLUMN change_log.entity IS 'agent, workflow, run or step.';
 COMMENT ON COLUMN change_log.namespace IS 'Of the entity; of a step that of its run.';
 COMMENT ON COLUMN change_log.id IS 'Of the entity; a step has that of its run, a slash, and its position. The steps of a new run are not named.';

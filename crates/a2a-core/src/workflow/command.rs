@@ -1,13 +1,14 @@
 //! What callers ask the store for, and what comes of it.
 //!
-//! Each of these can be sent again after an unknown outcome without being applied twice: a run has its id before it is
-//! sent, a claim its name, everything about a claim its attempt, and the rest is the same when done twice.
+//! Each of these can be sent again after an unknown outcome without being applied twice: a write of a workflow has its
+//! operation id, a run its own id before it is sent, a claim its name, everything about a claim its attempt, and the rest
+//! is the same when done twice.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::{ContentHash, Executor};
-use crate::ids::{Actor, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
+use crate::ids::{Actor, Namespace, OpId, Revision, RunId, WorkflowId, WorkflowKey};
 use crate::json_text::JsonText;
 use crate::workflow::definition::{Definition, Workflow, WorkflowSpec};
 use crate::workflow::run::{Progress, Run, RunState, RunStatus, Step, StepStatus};
@@ -19,6 +20,8 @@ pub enum WorkflowCommand {
     WorkflowPut(Box<WorkflowPut>),
     /// Removes a workflow. Its runs go on: they have their own snapshot.
     WorkflowRemove {
+        /// Names this write across retries.
+        op_id: OpId,
         /// Which one.
         key: WorkflowKey,
         /// Only at this revision.
@@ -126,6 +129,8 @@ impl KeptStep {
 /// A new document of a workflow.
 #[derive(Debug, Clone)]
 pub struct WorkflowPut {
+    /// Names this write across retries.
+    pub op_id: OpId,
     /// The document.
     pub spec: Arc<WorkflowSpec>,
     /// The document as compact JSON.
@@ -191,8 +196,8 @@ pub enum Event {
     Answer {
         /// Position of the step.
         order: usize,
-        /// The attempt that has asked, 0 for a gate: an answer that comes twice must not answer a later question.
-        attempt: i32,
+        /// The number of the question, see [`Step::question`]: what is meant for one must not answer a later one.
+        question: Revision,
         /// The answer, already checked against the schema of the question.
         answer: JsonText,
         /// A person refuses: the step fails, without another attempt.
@@ -209,7 +214,7 @@ pub enum Event {
     Pause,
     /// Goes on after a pause.
     Resume,
-    /// A failed run goes on: its failed and cancelled steps are done again.
+    /// A failed run goes on: its failed and cancelled steps are done again. Refused once a compensation has completed.
     Retry,
 }
 
@@ -246,9 +251,9 @@ pub struct ClaimNext {
 /// What came of a command.
 #[derive(Debug, Clone)]
 pub enum WorkflowOutcome {
-    /// The workflow was saved.
+    /// The workflow was saved, now or by an earlier attempt of the same command.
     WorkflowPut {
-        /// As the database now has it.
+        /// As that write has left it.
         workflow: Arc<Workflow>,
         /// The live revision that was replaced.
         replaced_revision: Option<Revision>,
@@ -332,6 +337,15 @@ pub enum Refusal {
         /// Where it stands.
         status: RunStatus,
     },
+    /// The step asks another question by now.
+    #[error("the step asks question {current} by now")]
+    OtherQuestion {
+        /// The number of the question that it asks.
+        current: Revision,
+    },
+    /// A compensation of the run has completed.
+    #[error("its compensation has completed, so that effects of its steps are undone whose results it still has")]
+    Compensated,
     /// There is no such step.
     #[error("the run has no such step")]
     NoSuchStep,

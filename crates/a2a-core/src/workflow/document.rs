@@ -12,9 +12,9 @@ mod tests;
 use serde_json::Value;
 
 use crate::agent::{Executor, ExecutorKind};
-use crate::error::Problems;
+use crate::error::{Problem, Problems};
 use crate::ids::{AgentId, Namespace};
-use crate::input::read_object;
+use crate::input::{ObjectReader, read_object};
 use crate::json_text::JsonText;
 use crate::limits;
 use crate::workflow::definition::{Definition, WorkflowSpec};
@@ -56,7 +56,7 @@ impl WorkflowSpec {
     /// input, `namespace` the one to use when the document names none.
     ///
     /// # Errors
-    /// All problems of the document itself; [`Definition::compile`] finds those of its graph.
+    /// All problems of the document itself; [`Definition::from_document`] finds those of its graph too.
     pub fn from_document(value: &Value, path: &str, namespace: &Namespace) -> Result<Self, Problems> {
         let spec = read_object(value, path, |r| read::workflow(r, namespace))?;
         spec.check_size(path)?;
@@ -88,12 +88,44 @@ impl Definition {
         compile::compile(spec, path)
     }
 
+    /// Reads a whole document and compiles it: [`WorkflowSpec::from_document`] and [`Definition::compile`] in one.
+    ///
+    /// # Errors
+    /// All problems of both, as far as the document could be read.
+    pub fn from_document(value: &Value, path: &str, namespace: &Namespace) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        let spec = ObjectReader::open(value, path.to_owned(), &mut problems).and_then(|mut reader| {
+            let spec = read::workflow(&mut reader, namespace);
+            reader.finish();
+            spec
+        });
+        let Some(spec) = spec else { return Err(Problems(problems)) };
+        let too_large = spec.check_size(path).err();
+        let compiled = Self::compile(spec, path);
+        if let Err(Problems(of_graph)) = &compiled {
+            let is_new = |problem: &&Problem| !problems.iter().any(|told| covers(&told.path, &problem.path));
+            let of_graph: Vec<Problem> = of_graph.iter().filter(is_new).cloned().collect();
+            problems.extend(of_graph);
+        }
+        problems.extend(too_large.into_iter().flat_map(|problems| problems.0));
+        if problems.is_empty() { compiled } else { Err(Problems(problems)) }
+    }
+
     /// Reads the compact JSON that [`WorkflowSpec::to_json`] has written.
     ///
     /// # Errors
     /// When something else wrote it, or a newer version whose documents this one does not know.
     pub fn from_stored(document: &str) -> Result<Self, Problems> {
         let value: Value = serde_json::from_str(document).map_err(|error| Problems::one("", error.to_string()))?;
-        Self::compile(WorkflowSpec::from_document(&value, "", &Namespace::default())?, "")
+        Self::from_document(&value, "", &Namespace::default())
     }
+}
+
+/// Whether what was told of one place is the reason for what is found at another: that lies within it, or holds it as a
+/// field, without which it could not be read.
+fn covers(told: &str, found: &str) -> bool {
+    let within = |outer: &str, inner: &str, ends: &[char]| {
+        inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(ends))
+    };
+    within(told, found, &['.', '[']) || within(found, told, &['.'])
 }

@@ -39,7 +39,7 @@ pub enum WorkflowCommitted {
 }
 
 /// A step that can be claimed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReadyStep {
     /// Which run.
     pub run: RunId,

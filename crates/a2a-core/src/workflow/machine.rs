@@ -96,7 +96,7 @@ pub fn apply(state: &RunState, event: &Event, actor: &Actor, now: Timestamp) -> 
         Event::Ask { order, attempt, question, schema, checkpoint } => {
             work.ask(*order, *attempt, question, schema.as_deref(), checkpoint.as_ref())
         }
-        Event::Answer { order, attempt, answer, refuse } => work.answer(*order, *attempt, answer, *refuse),
+        Event::Answer { order, question, answer, refuse } => work.answer(*order, *question, answer, *refuse),
         Event::Tick => work.tick(),
         Event::Cancel { reason } => work.cancel(reason),
         Event::Pause => work.pause(),

@@ -207,7 +207,30 @@ pub struct Step {
     pub revision: Revision,
 }
 
+/// What a step asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'s> {
+    /// Tells it from all other questions of the step.
+    pub number: Revision,
+    /// What is asked.
+    pub text: &'s str,
+    /// JSON Schema of the answer, as JSON text.
+    pub schema: Option<&'s str>,
+}
+
 impl Step {
+    /// The question that the step waits to be answered. Nothing else changes a step while it asks, so that its revision
+    /// is the number of the question.
+    #[must_use]
+    pub fn question(&self) -> Option<Question<'_>> {
+        match (self.status, &self.wait) {
+            (StepStatus::Waiting, Some(Wait::Answer { question, schema, .. })) => {
+                Some(Question { number: self.revision, text: question, schema: schema.as_deref() })
+            }
+            _ => None,
+        }
+    }
+
     /// The earliest time at which the step changes without anybody calling.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {

@@ -1,10 +1,11 @@
 //! Operations on runs: starting, reading, waiting, controlling.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::error::Problems;
-use a2a_core::ids::{Actor, Namespace, RunId, StepName, WorkflowId};
+use a2a_core::ids::{Actor, AgentId, Namespace, Revision, RunId, StepName, WorkflowId};
 use a2a_core::json_schema;
 use a2a_core::json_text::JsonText;
 use a2a_core::limits;
@@ -13,7 +14,7 @@ use a2a_core::workflow::definition::{Definition, WorkflowSpec};
 use a2a_core::workflow::document::{merged_context, with_overrides};
 use a2a_core::workflow::live::Found;
 use a2a_core::workflow::machine;
-use a2a_core::workflow::run::{RunState, RunStatus, StepStatus, Wait};
+use a2a_core::workflow::run::{RunState, RunStatus, Step, StepStatus};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -227,7 +228,8 @@ impl Hub {
             );
             return Err(Problems::one("input", message).into());
         }
-        self.refuse_full_queues(&new)?;
+        let is_new = |order: &usize| new.kept.get(*order).is_none_or(Option::is_none);
+        self.refuse_full_queues(&new.namespace, &new.definition, is_new)?;
         let hub = self.clone();
         to_the_end(async move {
             let running = hub.running().await?;
@@ -248,28 +250,23 @@ impl Hub {
         .await
     }
 
-    /// The limits hold for what this process knows; a few more may slip in from others at the same moment.
-    fn refuse_full_queues(&self, new: &NewRun) -> Result<(), HubError> {
-        let cache = self.inner.workflows.read();
-        if cache.live_runs() >= limits::LIVE_RUNS_MAX {
-            let reason = format!(
-                "{} runs are going on, which is the limit; wait for some to end, or cancel some with workflow_control",
-                cache.live_runs()
-            );
-            return Err(HubError::QueueFull { reason });
-        }
-        for step in new.definition.spec.steps.iter() {
-            let waiting = cache.unfinished_steps(&new.namespace, &step.agent);
-            if waiting >= limits::AGENT_STEPS_MAX {
-                let reason = format!(
-                    "agent {:?} has {waiting} steps to do, which is the limit; let it catch up (work_next), or cancel \
-                     some runs with workflow_control",
-                    step.agent
-                );
-                return Err(HubError::QueueFull { reason });
+    /// Whether there is room for one more run, whose steps at the positions of `is_open` are to be done. The limits hold
+    /// for what this process knows; a few more may slip in from others at the same moment.
+    fn refuse_full_queues(
+        &self,
+        namespace: &Namespace,
+        definition: &Definition,
+        is_open: impl Fn(&usize) -> bool,
+    ) -> Result<(), HubError> {
+        let mut own: BTreeMap<&AgentId, usize> = BTreeMap::new();
+        for (order, step) in definition.spec.steps.iter().enumerate() {
+            if is_open(&order) {
+                *own.entry(&step.agent).or_default() += 1;
             }
         }
-        Ok(())
+        let cache = self.inner.workflows.read();
+        let agents = own.into_iter().map(|(agent, own)| (agent, cache.unfinished_steps(namespace, agent), own));
+        room_for(cache.live_runs(), agents).map_err(|reason| HubError::QueueFull { reason })
     }
 
     /// A run by its id or the unique start of it: from memory while it goes on, else from the database. With
@@ -347,7 +344,10 @@ impl Hub {
             RunControl::Cancel { reason } => (Event::Cancel { reason: reason.into() }, "cancelled"),
             RunControl::Pause => (Event::Pause, "paused"),
             RunControl::Resume => (Event::Resume, "resumed"),
-            RunControl::Retry => (Event::Retry, "retried"),
+            RunControl::Retry => {
+                self.refuse_retry_without_room(&id).await?;
+                (Event::Retry, "retried")
+            }
         };
         match self.run_event(running, &id, event, actor).await? {
             WorkflowOutcome::Applied { state, .. } => Ok(state),
@@ -359,14 +359,26 @@ impl Hub {
         }
     }
 
-    /// Answers the question of a step, or refuses it. Without `step` the run must have one question only.
+    /// A run that is retried goes on beside the others, as a new one does.
+    async fn refuse_retry_without_room(&self, id: &RunId) -> Result<(), HubError> {
+        let state = self.run_get(id.as_str(), false).await?;
+        if state.run.status != RunStatus::Failed {
+            return Ok(());
+        }
+        let is_open = |order: &usize| state.steps.get(*order).is_some_and(|step| step.status != StepStatus::Completed);
+        self.refuse_full_queues(&state.run.namespace, &state.run.definition, is_open)
+    }
+
+    /// Answers the question of a step, or refuses it. Without `step` the run must have one question only; `question` is
+    /// the number of the one that is meant, without it that of now.
     ///
     /// # Errors
-    /// When nothing is asked, the answer does not fit the schema of the question, or the database did not take it.
+    /// When nothing is asked, or something else than what is meant, the answer does not fit the schema of the question, or the database did not take it.
     pub async fn run_signal(
         &self,
         id: &str,
         step: Option<&str>,
+        question: Option<Revision>,
         answer: &Value,
         refuse: bool,
         actor: &Actor,
@@ -377,15 +389,18 @@ impl Hub {
             Some(name) => step_order(&state, name)?,
             None => only_question(&state)?,
         };
-        let Some(Wait::Answer { schema, .. }) = state.steps.get(order).and_then(|step| step.wait.as_ref()) else {
+        let Some(asked) = state.steps.get(order).and_then(Step::question) else {
             let status = state.steps.get(order).map_or(StepStatus::Pending, |step| step.status);
             let reason = format!("the step is {status} and asks nothing; workflow_status shows which step waits");
             return Err(HubError::Refused { reason });
         };
-        if let (Some(schema), false) = (schema, refuse) {
+        if question.is_some_and(|meant| meant != asked.number) {
+            return Err(other_question(&state, order));
+        }
+        if let (Some(schema), false) = (asked.schema, refuse) {
             json_schema::check(&JsonText::from_stored(schema.to_string()), answer, "answer")?;
         }
-        let attempt = state.steps.get(order).map_or(0, |step| step.attempt);
+        let question = asked.number;
         let answer = JsonText::new(answer);
         if answer.as_str().len() > limits::STEP_OUTPUT_BYTES_MAX {
             let message = format!(
@@ -395,9 +410,14 @@ impl Hub {
             );
             return Err(Problems::one("answer", message).into());
         }
-        let event = Event::Answer { order, attempt, answer, refuse };
+        let event = Event::Answer { order, question, answer, refuse };
         match self.run_event(running, &state.run.id, event, actor).await? {
             WorkflowOutcome::Applied { state, .. } => Ok(state),
+            WorkflowOutcome::Refused(Refusal::OtherQuestion { .. }) => {
+                // What this process has seen of the run is not the newest.
+                let state = read(running.store.run_read(&state.run.id, false).await)?;
+                Err(state.map_or(HubError::Unavailable, |state| other_question(&state, order)))
+            }
             WorkflowOutcome::Refused(refusal) => Err(refused(&state.run.id, &refusal, "answered")),
             other => Err(unexpected(other)),
         }
@@ -427,6 +447,26 @@ async fn run_of_key(
     Ok(found.map(|id| StartedRun { id, existing: true }))
 }
 
+/// Why there is no room for one more run beside `live` ones: for each of its agents comes how many steps that has to do
+/// already, and how many the run adds.
+fn room_for<'a>(live: usize, agents: impl Iterator<Item = (&'a AgentId, usize, usize)>) -> Result<(), String> {
+    if live >= limits::LIVE_RUNS_MAX {
+        return Err(format!(
+            "{live} runs are going on, which is the limit; wait for some to end, or cancel some with workflow_control"
+        ));
+    }
+    for (agent, waiting, own) in agents {
+        if waiting + own > limits::AGENT_STEPS_MAX {
+            return Err(format!(
+                "agent {agent:?} has {waiting} steps to do and this run has {own} more for it, but at most {} may wait; \
+                 let it catch up (work_next), or cancel some runs with workflow_control",
+                limits::AGENT_STEPS_MAX
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn inline_spec(document: &Value, namespace: &Namespace) -> Result<WorkflowSpec, Problems> {
     let mut document = document.clone();
     if let Some(fields) = document.as_object_mut() {
@@ -445,12 +485,19 @@ pub(super) fn step_order(state: &RunState, name: &str) -> Result<usize, HubError
     })
 }
 
+fn other_question(state: &RunState, order: usize) -> HubError {
+    const SHOWN: usize = 500;
+    let step = state.step(order).map_or_else(String::new, |(spec, _)| spec.name.to_string());
+    let asked = state.steps.get(order).and_then(Step::question);
+    HubError::OtherQuestion { step, asked: asked.map(|asked| (asked.number, asked.text.chars().take(SHOWN).collect())) }
+}
+
 fn only_question(state: &RunState) -> Result<usize, HubError> {
     let asking: Vec<(usize, &StepName)> = state
         .steps
         .iter()
         .zip(state.run.definition.spec.steps.iter())
-        .filter(|(step, _)| matches!(step.wait, Some(Wait::Answer { .. })) && step.status == StepStatus::Waiting)
+        .filter(|(step, _)| step.question().is_some())
         .map(|(step, spec)| (step.order, &spec.name))
         .collect();
     match asking.as_slice() {
@@ -473,6 +520,10 @@ fn refused(id: &RunId, refusal: &Refusal, verb: &str) -> HubError {
         }
         Refusal::Run { status: RunStatus::Failed } => "; retry it, or fork it from a step",
         Refusal::Run { .. } => "; only a FAILED run can be retried",
+        Refusal::Compensated => {
+            "; fork it (workflow_control action=fork) from the first step whose effect was undone, or start it anew with \
+             workflow_run"
+        }
         _ => "",
     };
     HubError::Refused { reason: format!("run {id} cannot be {verb}: {refusal}{hint}") }
@@ -482,4 +533,20 @@ fn refused(id: &RunId, refusal: &Refusal, verb: &str) -> HubError {
 #[must_use]
 pub fn workflow_name(workflow: Option<&WorkflowId>) -> &str {
     workflow.map_or(INLINE_WORKFLOW, WorkflowId::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queues_are_limited_exactly_with_the_steps_of_the_new_run() {
+        let agent = AgentId::from_stored("writer");
+        let room = |live, waiting, own| room_for(live, [(&agent, waiting, own)].into_iter());
+        assert_eq!(room(limits::LIVE_RUNS_MAX - 1, 0, 1), Ok(()));
+        assert!(room(limits::LIVE_RUNS_MAX, 0, 1).unwrap_err().contains("runs are going on"));
+        assert_eq!(room(0, limits::AGENT_STEPS_MAX - 3, 3), Ok(()));
+        let full = room(0, limits::AGENT_STEPS_MAX - 2, 3).unwrap_err();
+        assert!(full.contains("has 9998 steps to do and this run has 3 more"), "{full}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Work that client sessions do: taking a step, reporting on it, handing in what came of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,6 @@ use crate::runner::{Checked, capability_of};
 
 /// A worker that is not heard of for so long has lost its step. Renewed by every call about the claim.
 pub const PROGRESS_WITHIN: Duration = Duration::from_secs(30 * 60);
-/// Steps tried before it is concluded that others are quicker and the cache is looked at again.
-const TRIES: usize = 4;
 
 /// A step that a session has taken.
 #[derive(Debug, Clone)]
@@ -108,6 +107,8 @@ impl Hub {
         }
     }
 
+    /// Claims the most urgent step that is to be had. When others are quicker it goes on with the next one, until there is
+    /// none: a step that was lost is not tried again before it is ready anew.
     async fn work_claim(
         &self,
         running: &Running,
@@ -116,8 +117,13 @@ impl Hub {
         actor: &Actor,
     ) -> Result<Option<WorkItem>, HubError> {
         let lease = running.runner.settings().pull_lease;
-        for _ in 0..TRIES {
-            let Some(ready) = most_urgent(&self.inner.workflows.read(), namespace, agents) else { return Ok(None) };
+        let mut lost: HashSet<ReadyStep> = HashSet::new();
+        loop {
+            if running.runner.is_closing() {
+                return Err(HubError::Closed);
+            }
+            let ready = most_urgent(&self.inner.workflows.read(), namespace, agents, &lost);
+            let Some(ready) = ready else { return Ok(None) };
             let claimer = Claimer {
                 owner: format!("{actor}/{}", uuid::Uuid::new_v4().simple()).into(),
                 lease,
@@ -125,23 +131,12 @@ impl Hub {
             };
             let command = WorkflowCommand::StepClaim { run: ready.run.clone(), order: ready.order, claimer };
             let WorkflowOutcome::Claimed { run, step } = self.workflow_command(running, command).await? else {
-                // Somebody else was quicker. What they did comes with the feed at the latest.
-                self.work_lost(&ready.run).await;
+                lost.insert(ready);
                 continue;
             };
             if let Some(item) = self.work_item(running, run, *step, actor).await? {
                 return Ok(Some(item));
             }
-        }
-        Ok(None)
-    }
-
-    /// Waits a moment for the cache to show what another process has taken.
-    async fn work_lost(&self, run: &RunId) {
-        const LIMIT: Duration = Duration::from_millis(50);
-        let mut changed = self.inner.workflows.changed();
-        if self.inner.workflows.read().run(run).is_some() {
-            let _in_time = tokio::time::timeout(LIMIT, changed.changed()).await;
         }
     }
 
@@ -155,7 +150,12 @@ impl Hub {
     ) -> Result<Option<WorkItem>, HubError> {
         let Some(spec) = run.definition.spec.steps.get(step.order).cloned() else { return Ok(None) };
         let claim = ClaimRef { run: run.id.clone(), order: step.order, attempt: step.attempt };
-        running.runner.claims().hold(claim.clone(), running.runner.settings().pull_lease);
+        running.runner.claims().hold_pulled(claim.clone(), running.runner.settings().pull_lease);
+        if running.runner.is_closing() {
+            // Claimed while the process ends: what is held then is given back, this with the rest or here.
+            running.runner.release(vec![claim]).await;
+            return Err(HubError::Closed);
+        }
         let agent = self.inner.cache.read().get(&run.namespace, spec.agent.as_str()).cloned();
         if let Some(agent) = &agent {
             running.contacts.pulled(agent, actor);
@@ -220,13 +220,7 @@ impl Hub {
                 schema: update.answer_schema.map(|schema| schema.to_string().into()),
                 checkpoint,
             };
-            return match self.run_event(running, &claim.run, event, actor).await? {
-                WorkflowOutcome::Applied { .. } => {
-                    running.runner.claims().let_go(&claim);
-                    Ok(())
-                }
-                other => Err(self.claim_error(running, &claim, other)),
-            };
+            return self.work_end(running, &claim, event, actor).await.map(drop);
         }
         let at = a2a_core::time::Timestamp::from_system_time(std::time::SystemTime::now());
         let progress = (update.progress.is_some() || update.percent.is_some()).then(|| Progress {
@@ -234,9 +228,20 @@ impl Hub {
             percent: update.percent,
             at,
         });
+        self.work_note(running, &claim, progress, checkpoint).await
+    }
+
+    /// Keeps a claim: whoever calls about it works on its step.
+    async fn work_note(
+        &self,
+        running: &Running,
+        claim: &ClaimRef,
+        progress: Option<Progress>,
+        checkpoint: Option<JsonText>,
+    ) -> Result<(), HubError> {
         let lease = running.runner.settings().pull_lease;
         // This process gives the signs of life from now on, also when another one has taken the step.
-        running.runner.claims().hold(claim.clone(), lease);
+        running.runner.claims().hold_pulled(claim.clone(), lease);
         let command = WorkflowCommand::StepNote {
             claim: claim.clone(),
             progress,
@@ -246,12 +251,12 @@ impl Hub {
         };
         match self.workflow_command(running, command).await? {
             WorkflowOutcome::Noted => Ok(()),
-            other => Err(self.claim_error(running, &claim, other)),
+            other => Err(self.claim_error(running, claim, other)),
         }
     }
 
     /// Hands in what came of a step. An output that does not fit the schema of the capability is refused and the claim
-    /// stays, so that it can be mended.
+    /// stays, with all its time, so that it can be mended.
     ///
     /// # Errors
     /// When the claim is over, the output does not fit, or the database did not take it.
@@ -266,16 +271,9 @@ impl Hub {
         let result = match outcome {
             WorkOutcome::Done(output) => {
                 let text = JsonText::new(&output);
-                if text.as_str().len() > limits::STEP_OUTPUT_BYTES_MAX {
-                    let message = format!(
-                        "has {} bytes; at most {} are taken; store what is larger elsewhere and pass a reference",
-                        text.as_str().len(),
-                        limits::STEP_OUTPUT_BYTES_MAX
-                    );
-                    return Err(Problems::one("output", message).into());
-                }
-                if let Some((spec, _)) = state.step(claim.order) {
-                    running.runner.check(Checked::Output, &state.run.namespace, spec, &output)?;
+                if let Err(problems) = output_problems(running, &state, &claim, &output, &text) {
+                    self.work_note(running, &claim, None, None).await?;
+                    return Err(problems.into());
                 }
                 StepResult::Completed { output: text }
             }
@@ -287,16 +285,35 @@ impl Hub {
             let running = hub.running().await?;
             let (places, claim_next) = running.runner.claim_after(&state);
             let event = Event::Finish { order: claim.order, attempt: claim.attempt, result, claim_next };
-            match hub.run_event(running, &claim.run, event, &actor).await? {
-                WorkflowOutcome::Applied { state, claimed, .. } => {
-                    running.runner.claims().let_go(&claim);
-                    running.runner.work_on_claimed(&state, claimed, places);
-                    Ok(state)
-                }
-                other => Err(hub.claim_error(running, &claim, other)),
-            }
+            let (state, claimed) = hub.work_end(running, &claim, event, &actor).await?;
+            running.runner.work_on_claimed(&state, claimed, places);
+            Ok(state)
         })
         .await
+    }
+
+    /// Ends a claim with an event. Returns what the event has claimed too.
+    async fn work_end(
+        &self,
+        running: &Running,
+        claim: &ClaimRef,
+        event: Event,
+        actor: &Actor,
+    ) -> Result<(Arc<RunState>, Vec<usize>), HubError> {
+        let claims = running.runner.claims();
+        claims.is_handed_in(claim);
+        match self.run_event(running, &claim.run, event, actor).await {
+            Ok(WorkflowOutcome::Applied { state, claimed, .. }) => {
+                claims.let_go(claim);
+                Ok((state, claimed))
+            }
+            Ok(other) => Err(self.claim_error(running, claim, other)),
+            Err(error) => {
+                // The client still has it, and tries again.
+                claims.hold_pulled(claim.clone(), running.runner.settings().pull_lease);
+                Err(error)
+            }
+        }
     }
 
     /// The run and the claim that a text names.
@@ -368,12 +385,39 @@ pub(super) async fn to_the_end<T: Send + 'static>(
     tokio::spawn(work).await.unwrap_or(Err(HubError::Closed))
 }
 
-/// The step to do next: of the highest priority, and of those the one that was ready first.
-fn most_urgent(cache: &WorkflowCache, namespace: &Namespace, agents: &[AgentId]) -> Option<ReadyStep> {
-    if agents.is_empty() {
-        return cache.pullable(namespace, None).next().cloned();
+/// Why an output can't be taken.
+fn output_problems(
+    running: &Running,
+    state: &RunState,
+    claim: &ClaimRef,
+    output: &Value,
+    text: &JsonText,
+) -> Result<(), Problems> {
+    let bytes = text.as_str().len();
+    if bytes > limits::STEP_OUTPUT_BYTES_MAX {
+        let message = format!(
+            "has {bytes} bytes; at most {} are taken; store what is larger elsewhere and pass a reference",
+            limits::STEP_OUTPUT_BYTES_MAX
+        );
+        return Err(Problems::one("output", message));
     }
-    let firsts = agents.iter().filter_map(|agent| cache.pullable(namespace, Some(agent)).next());
+    let Some((spec, _)) = state.step(claim.order) else { return Ok(()) };
+    running.runner.check(Checked::Output, &state.run.namespace, spec, output)
+}
+
+/// The step to do next: of the highest priority, and of those the one that was ready first. What was `lost` to others is
+/// passed over.
+fn most_urgent(
+    cache: &WorkflowCache,
+    namespace: &Namespace,
+    agents: &[AgentId],
+    lost: &HashSet<ReadyStep>,
+) -> Option<ReadyStep> {
+    let first = |agent| cache.pullable(namespace, agent).find(|ready| !lost.contains(*ready));
+    if agents.is_empty() {
+        return first(None).cloned();
+    }
+    let firsts = agents.iter().filter_map(|agent| first(Some(agent)));
     let urgency = |ready: &&ReadyStep| {
         let priority = cache.run(&ready.run).map_or(0, |state| state.run.priority);
         (std::cmp::Reverse(priority), ready.ready_at)

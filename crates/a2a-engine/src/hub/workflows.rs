@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use a2a_core::agent::{Executor, content_hash};
 use a2a_core::error::{Problem, Problems};
-use a2a_core::ids::{Actor, Namespace, Revision, WorkflowId, WorkflowKey};
+use a2a_core::ids::{Actor, Namespace, OpId, Revision, WorkflowId, WorkflowKey};
 use a2a_core::input::did_you_mean;
 use a2a_core::workflow::command::{WorkflowCommand, WorkflowOutcome, WorkflowPut};
 use a2a_core::workflow::definition::{Definition, Workflow, WorkflowSpec};
 use a2a_core::workflow::document::builtin;
+use a2a_store::store::WorkflowVersion;
 use serde_json::Value;
 
+use super::agents::read;
 use super::{Hub, Running, WriteStatus};
 use crate::error::HubError;
 use crate::runner::capability_of;
@@ -62,8 +64,7 @@ impl Hub {
     ) -> Result<SavedWorkflow, HubError> {
         let running = self.running().await?;
         let namespace = self.namespace(options.namespace.as_ref());
-        let spec = WorkflowSpec::from_document(document, path, &namespace)?;
-        Definition::compile(spec.clone(), path)?;
+        let spec = Definition::from_document(document, path, &namespace)?.spec;
         let key = spec.key();
         let warnings = self
             .step_executors(&spec, path)
@@ -71,6 +72,7 @@ impl Hub {
             .map_or_else(Vec::new, |problems| problems.0.into_iter().map(|problem| problem.to_string()).collect());
         let document: Arc<str> = spec.to_json().map_err(|error| Problems::one(path, error.to_string()))?.into();
         let put = WorkflowPut {
+            op_id: OpId::new(),
             content_hash: content_hash(&document),
             spec: Arc::new(spec),
             document,
@@ -110,7 +112,8 @@ impl Hub {
     ) -> Result<Revision, HubError> {
         let running = self.running().await?;
         let key = WorkflowKey { namespace: self.namespace(namespace), id: workflow_id(id)? };
-        let command = WorkflowCommand::WorkflowRemove { key: key.clone(), expected_revision, actor: actor.clone() };
+        let (op_id, actor) = (OpId::new(), actor.clone());
+        let command = WorkflowCommand::WorkflowRemove { op_id, key: key.clone(), expected_revision, actor };
         match self.workflow_command(running, command).await? {
             WorkflowOutcome::WorkflowRemoved { revision } => Ok(revision),
             WorkflowOutcome::Conflict { current } => Err(HubError::Conflict {
@@ -132,6 +135,33 @@ impl Hub {
         self.running().await?;
         let namespace = self.namespace(namespace);
         self.workflow_resolve(&namespace, id)
+    }
+
+    /// Revisions of a workflow, newest first, those below `before` when it is given. That of a removed one is asked for by
+    /// its whole id.
+    ///
+    /// # Errors
+    /// When there is none, or several, or the database can't be reached.
+    pub async fn workflow_history(
+        &self,
+        namespace: Option<&Namespace>,
+        id: &str,
+        before: Option<Revision>,
+        limit: usize,
+    ) -> Result<Vec<WorkflowVersion>, HubError> {
+        let running = self.running().await?;
+        let namespace = self.namespace(namespace);
+        let live = self.workflow_resolve(&namespace, id);
+        let key = match &live {
+            Ok(workflow) => workflow.spec.key(),
+            Err(HubError::NotFound { .. }) => WorkflowKey { namespace, id: workflow_id(id)? },
+            Err(error) => return Err(error.clone()),
+        };
+        let versions = read(running.store.workflow_history(&key, before, limit).await)?;
+        match live {
+            Err(not_found) if versions.is_empty() && before.is_none() => Err(not_found),
+            _ => Ok(versions),
+        }
     }
 
     /// Workflows of a namespace, sorted by id.

@@ -25,6 +25,8 @@ pub(crate) struct Claims {
 #[derive(Debug)]
 struct Held {
     lease: Duration,
+    /// A client works on it, and not this process itself.
+    is_pulled: bool,
     /// Cancelled when the claim is over.
     over: CancellationToken,
     /// What the executor has said since it was last written.
@@ -38,9 +40,33 @@ impl Claims {
 
     /// Keeps a claim alive from now on; the token is cancelled when it is over.
     pub(crate) fn hold(&self, claim: ClaimRef, lease: Duration) -> CancellationToken {
+        self.keep(claim, lease, false)
+    }
+
+    /// The same for a step that a client works on.
+    pub(crate) fn hold_pulled(&self, claim: ClaimRef, lease: Duration) {
+        self.keep(claim, lease, true);
+    }
+
+    fn keep(&self, claim: ClaimRef, lease: Duration, is_pulled: bool) -> CancellationToken {
         let mut held = self.held.lock();
-        let held = held.entry(claim).or_insert_with(|| Held { lease, over: CancellationToken::new(), progress: None });
+        let new = || Held { lease, is_pulled, over: CancellationToken::new(), progress: None };
+        let held = held.entry(claim).or_insert_with(new);
+        held.is_pulled = is_pulled;
         held.over.clone()
+    }
+
+    /// A client is ending the claim: when the process ends meanwhile, the step is not given back over its result.
+    pub(crate) fn is_handed_in(&self, claim: &ClaimRef) {
+        if let Some(held) = self.held.lock().get_mut(claim) {
+            held.is_pulled = false;
+        }
+    }
+
+    /// The steps that clients of this process work on.
+    pub(super) fn pulled(&self) -> Vec<ClaimRef> {
+        let held = self.held.lock();
+        held.iter().filter(|(_, held)| held.is_pulled).map(|(claim, _)| claim.clone()).collect()
     }
 
     /// Gives no more signs of life for a claim.

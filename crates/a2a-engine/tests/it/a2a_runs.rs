@@ -107,7 +107,7 @@ async fn a_question_of_an_agent_waits_for_a_person() {
     assert!(format!("{wait:?}").contains("which colour?"), "{wait:?}");
     here.close().await;
     let there = world.hub();
-    there.run_signal(id.as_str(), None, &json!("blue"), false, &actor()).await.unwrap();
+    there.run_signal(id.as_str(), None, None, &json!("blue"), false, &actor()).await.unwrap();
     let (status, result) = until_ended(&there, &id).await;
     assert_eq!((status, &result["text"]), (RunStatus::Completed, &json!("you said blue")));
     assert_eq!(world.messages(&id).await, (2, 2));

@@ -274,7 +274,7 @@ async fn a_run_that_works_with_an_earlier_state_of_an_agent_says_nothing_of_the_
     ]});
     let run = hub.run_start(RunRequest { inline: Some(steps), ..RunRequest::default() }, &actor()).await.unwrap().id;
     deploy(&hub, "hook", json!({"kind": "http", "settings": {"url": gone}})).await;
-    hub.run_signal(run.as_str(), Some("gate"), &json!(true), false, &actor()).await.unwrap();
+    hub.run_signal(run.as_str(), Some("gate"), None, &json!(true), false, &actor()).await.unwrap();
     wait_until(LIMIT, "the run to end", async || {
         hub.run_wait(&run, Duration::from_millis(100)).await.unwrap().run.status.is_finished()
     })

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::ids::{Actor, RunId};
+use a2a_core::workflow::command::{Claimer, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::run::{RunState, RunStatus, StepStatus};
 use a2a_engine::config::{Config, Settings};
 use a2a_engine::error::HubError;
 use a2a_engine::hub::{
     DeployOptions, Hub, InvokeRequest, RunControl, RunRequest, SaveOptions, WorkOutcome, WorkUpdate, WriteStatus,
 };
+use a2a_store::store::Store;
 use a2a_testing::postgres::{TestDatabase, postgres_or_skip};
 use serde_json::{Value, json};
 
@@ -69,6 +71,7 @@ on_both!(
     a_gate_waits_for_its_answer,
     a_run_is_cancelled_paused_retried_and_forked,
     what_does_not_fit_is_refused_and_the_claim_stays,
+    a_session_takes_what_others_leave_although_they_are_quicker,
     the_same_idempotency_key_finds_the_same_run,
     a_timer_goes_on_in_another_process_after_the_first_has_ended,
     timers_that_follow_each_other_are_each_looked_at_in_time,
@@ -184,16 +187,16 @@ async fn a_gate_waits_for_its_answer(world: World) {
     let id = start(&here, document, json!("1.0")).await;
     let state = here.run_get(id.as_str(), false).await.unwrap();
     assert_eq!(state.run.status, RunStatus::Waiting);
-    let wrong = here.run_signal(id.as_str(), None, &json!({"approved": "yes"}), false, &actor()).await;
+    let wrong = here.run_signal(id.as_str(), None, None, &json!({"approved": "yes"}), false, &actor()).await;
     assert!(matches!(wrong, Err(HubError::Invalid(_))), "{wrong:?}");
     a2a_testing::wait::wait_until(LIMIT, "the other process sees the run", async || {
         there.run_get(id.as_str(), false).await.is_ok_and(|state| state.run.status == RunStatus::Waiting)
     })
     .await;
-    there.run_signal(id.as_str(), Some("approve"), &json!({"approved": true}), false, &actor()).await.unwrap();
+    there.run_signal(id.as_str(), Some("approve"), None, &json!({"approved": true}), false, &actor()).await.unwrap();
     let state = ended(&here, &id).await;
     assert_eq!(result(&state), json!("shipped"), "{:#?}", state.steps);
-    let again = here.run_signal(id.as_str(), Some("approve"), &json!({"approved": false}), false, &actor()).await;
+    let again = here.run_signal(id.as_str(), Some("approve"), None, &json!({"approved": false}), false, &actor()).await;
     assert!(again.is_err());
     here.close().await;
     there.close().await;
@@ -269,13 +272,44 @@ async fn what_does_not_fit_is_refused_and_the_claim_stays(world: World) {
     let item = hub.work_next(None, &["counter".to_owned()], LIMIT, &actor()).await.unwrap().unwrap();
     let a2a_core::workflow::run::Payload::Loaded(input) = &item.step.input else { panic!("{:?}", item.step.input) };
     assert_eq!(input.value().unwrap(), hostile);
+    let before = hub.run_get(id.as_str(), true).await.unwrap().steps[0].progress_until.unwrap();
     let wrong = hub.work_finish(&item.claim, WorkOutcome::Done(json!({"n": 1.5})), &actor()).await;
+    let after = hub.run_get(id.as_str(), true).await.unwrap().steps[0].progress_until.unwrap();
+    assert!(after > before, "whoever mends an output is at work");
     assert!(
         matches!(&wrong, Err(HubError::Invalid(problems)) if problems.to_string().contains("output.n")),
         "{wrong:?}"
     );
     hub.work_finish(&item.claim, WorkOutcome::Done(json!({"n": 2})), &actor()).await.unwrap();
     assert_eq!(result(&*ended(&hub, &id).await), json!({"n": 2}));
+    hub.close().await;
+}
+
+/// Others have taken the steps that this process sees as the most urgent ones.
+async fn a_session_takes_what_others_leave_although_they_are_quicker(world: World) {
+    const TAKEN: usize = 12;
+    let hub = world.hub();
+    deploy(&hub, json!({"id": "writer", "description": "writes"})).await;
+    let store = Store::open(&hub.config().location).await.unwrap();
+    for _ in 0..3 {
+        let mut runs = Vec::new();
+        for n in 0..=TAKEN {
+            let steps = json!({"steps": [{"name": "only", "agent": "writer", "input": n}]});
+            runs.push(start(&hub, steps, json!(n)).await);
+        }
+        let last = runs.pop().unwrap();
+        let claims = runs.iter().map(|run| {
+            let claimer = Claimer { owner: run.as_str().into(), lease: LIMIT, progress_within: None };
+            WorkflowCommand::StepClaim { run: run.clone(), order: 0, claimer }
+        });
+        // Straight to the database: this process hears of it later.
+        for outcome in store.workflow_commit(claims.collect()).await.unwrap() {
+            assert!(matches!(outcome, WorkflowOutcome::Claimed { .. }), "{outcome:?}");
+        }
+        let item = hub.work_next(None, &[], Duration::ZERO, &actor()).await.unwrap().expect("a step waits");
+        assert_eq!(item.run.id, last);
+        assert!(hub.work_next(None, &[], Duration::ZERO, &actor()).await.unwrap().is_none());
+    }
     hub.close().await;
 }
 
@@ -348,9 +382,9 @@ async fn an_answer_over_the_limit_is_refused_and_the_question_stays(world: World
     let id = start(&hub, gate, json!({})).await;
     // With its two quotes.
     let answer = |bytes: usize| json!("x".repeat(bytes - 2));
-    let refused = hub.run_signal(id.as_str(), None, &answer(MAX + 1), false, &actor()).await.unwrap_err();
+    let refused = hub.run_signal(id.as_str(), None, None, &answer(MAX + 1), false, &actor()).await.unwrap_err();
     assert!(refused.to_string().contains("pass a reference"), "{refused}");
-    hub.run_signal(id.as_str(), None, &answer(MAX), false, &actor()).await.unwrap();
+    hub.run_signal(id.as_str(), None, None, &answer(MAX), false, &actor()).await.unwrap();
     assert_eq!(ended(&hub, &id).await.run.status, RunStatus::Completed);
     hub.close().await;
 }

@@ -32,10 +32,12 @@ pub(super) enum Command {
   a2a-mcp workflows list --json | jq -r '.workflows[].id'"
     ))]
     List(list::Args),
-    /// Show one workflow as a document that can be saved again
+    /// Show one workflow as a document that can be saved again, one of its revisions, or all of them
     #[command(after_help = more_help(
         "  a2a-mcp workflows show review-release
   a2a-mcp workflows show review-release --mermaid
+  a2a-mcp workflows show review-release --history
+  a2a-mcp workflows show review-release --revision 3 | a2a-mcp workflows save -
   a2a-mcp workflows show review-release --json | jq .steps"
     ))]
     Show(show::Args),

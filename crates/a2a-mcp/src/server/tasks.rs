@@ -1,8 +1,8 @@
 //! The tasks extension of the protocol. A task is a run and has its id, so that it outlives this process and any process
 //! can tell of it.
 
-use a2a_core::ids::Actor;
-use a2a_core::workflow::run::{RunState, RunStatus, StepStatus, Wait};
+use a2a_core::ids::{Actor, Revision};
+use a2a_core::workflow::run::{RunState, RunStatus};
 use a2a_engine::error::HubError;
 use a2a_engine::hub::{Hub, RunControl};
 use rmcp::ErrorData;
@@ -77,7 +77,8 @@ pub(super) async fn update(hub: &Hub, id: &str, responses: InputResponses, actor
             // The form was put away: the question stays, for anybody to answer.
             _ => continue,
         };
-        hub.run_signal(state.run.id.as_str(), Some(asked.step), &answer, refuse, actor).await.map_err(error)?;
+        let (run, step, question) = (state.run.id.as_str(), Some(asked.step), Some(asked.number));
+        hub.run_signal(run, step, question, &answer, refuse, actor).await.map_err(error)?;
     }
     Ok(())
 }
@@ -119,9 +120,10 @@ const TEXT_FIELD: &str = "answer";
 
 /// A question of a step.
 struct Asked<'s> {
-    /// Never used again: a later question of the same step has a later revision.
+    /// Never used again: a later question of the same step has another number.
     key: String,
     step: &'s str,
+    number: Revision,
     question: &'s str,
     schema: ElicitationSchema,
     is_text: bool,
@@ -131,20 +133,19 @@ struct Asked<'s> {
 fn asked(state: &RunState) -> impl Iterator<Item = Asked<'_>> {
     (0..state.steps.len()).filter_map(|order| {
         let (spec, step) = state.step(order)?;
-        let (StepStatus::Waiting, Some(Wait::Answer { question, schema, .. })) = (step.status, &step.wait) else {
-            return None;
-        };
+        let question = step.question()?;
         let text = json!({"type": "object", "properties": {TEXT_FIELD: {"type": "string"}}, "required": [TEXT_FIELD]});
-        let form = match schema {
+        let form = match question.schema {
             None => text,
             Some(schema) => serde_json::from_str(schema).ok()?,
         };
         Some(Asked {
-            key: format!("{}:{}", spec.name, step.revision),
+            key: format!("{}:{}", spec.name, question.number),
             step: spec.name.as_str(),
-            question,
+            number: question.number,
+            question: question.text,
             schema: serde_json::from_value(form).ok()?,
-            is_text: schema.is_none(),
+            is_text: question.schema.is_none(),
         })
     })
 }
@@ -164,9 +165,11 @@ fn questions(state: &RunState) -> InputRequests {
 
 fn error(error: HubError) -> ErrorData {
     match &error {
-        HubError::Invalid(_) | HubError::NotFound { .. } | HubError::Ambiguous { .. } | HubError::Refused { .. } => {
-            ErrorData::invalid_params(error.to_string(), None)
-        }
+        HubError::Invalid(_)
+        | HubError::NotFound { .. }
+        | HubError::Ambiguous { .. }
+        | HubError::OtherQuestion { .. }
+        | HubError::Refused { .. } => ErrorData::invalid_params(error.to_string(), None),
         _ => ErrorData::internal_error(
             error.to_string(),
             Some(json!({"code": error.code(), "retryable": error.is_retryable()})),

@@ -155,6 +155,38 @@ fn the_workflows_of_the_examples_are_valid_with_its_agents() {
 }
 
 #[test]
+fn every_revision_of_a_workflow_can_be_shown_and_saved_again() {
+    let home = Home::new();
+    let document = |agent: &str| format!("id: w\nsteps: [{{name: a, agent: {agent}}}]\n");
+    for agent in ["builtin:echo", "builtin:transform"] {
+        let file = home.write("w.yaml", &document(agent));
+        home.run(&["workflows", "save", &file]).code(0);
+    }
+    home.run(&["workflows", "remove", "w"]).code(0);
+    let listed = home.run(&["workflows", "show", "w", "--history", "--json"]).code(0).json();
+    let found: Vec<(i64, &str)> = listed["revisions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (row["revision"].as_i64().unwrap(), row["kind"].as_str().unwrap()))
+        .collect();
+    assert_eq!(found, [(3, "removed"), (2, "document"), (1, "document")], "{listed}");
+    let table = home.run(&["workflows", "show", "w", "--history"]).code(0).out;
+    assert!(table.starts_with("REVISION") && table.lines().count() == 4, "{table}");
+    let first = home.run(&["workflows", "show", "w", "--revision", "1"]).code(0).out;
+    assert!(first.starts_with("# revision 1,") && first.contains("builtin:echo"), "{first}");
+    let file = home.write("first.yaml", &first);
+    home.run(&["workflows", "save", &file]).code(0);
+    assert!(home.run(&["workflows", "show", "w"]).code(0).out.contains("builtin:echo"));
+    let removal = home.run(&["workflows", "show", "w", "--revision", "3"]).code(1).err;
+    assert!(removal.contains("is its removal"), "{removal}");
+    let none = home.run(&["workflows", "show", "w", "--revision", "9"]).code(1).err;
+    assert!(none.contains("the newest is 4"), "{none}");
+    let unknown = home.run(&["workflows", "show", "nothing", "--history"]).code(1).err;
+    assert!(unknown.contains("there is no workflow"), "{unknown}");
+}
+
+#[test]
 fn a_worker_carries_a_run_on_and_ends_when_told() {
     let home = Home::new();
     home.run(&["agents", "deploy", &examples("agents")]).code(0);

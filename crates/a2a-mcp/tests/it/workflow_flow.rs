@@ -14,13 +14,17 @@ on_both!(
     a_claim_that_is_over_is_refused,
     a_step_is_taken_once,
     a_question_goes_to_a_person_and_its_answer_to_the_next_worker,
+    an_answer_to_one_question_is_not_taken_for_another,
     a_cancelled_run_takes_nothing_any_more,
     a_failed_run_goes_on_where_it_failed,
+    a_run_that_was_compensated_is_not_retried,
     a_fork_keeps_what_was_done_before,
     a_paused_run_hands_out_nothing,
     an_idempotency_key_starts_one_run,
     an_invocation_hands_over_to_the_next,
     steps_of_a_worker_that_was_killed_go_to_others,
+    steps_of_a_session_that_ends_are_free_at_once,
+    a_result_is_kept_although_the_session_ends_with_it,
 );
 
 /// How long anything may take to be seen by another process.
@@ -261,6 +265,32 @@ async fn a_question_goes_to_a_person_and_its_answer_to_the_next_worker(world: Wo
     b.finish().await;
 }
 
+async fn an_answer_to_one_question_is_not_taken_for_another(world: World) {
+    let a = world.server().await;
+    let run = one_step(&a, json!({})).await;
+    let mut numbers = Vec::new();
+    for question in ["First?", "Second?"] {
+        let taken = take(&a, "writer").await;
+        call(&a, "work_update", json!({"claim": taken["claim"], "question": question})).await;
+        let asked = call(&a, "workflow_status", json!({"run": run, "step": "only"})).await["step"].clone();
+        numbers.push(asked["question_number"].clone());
+        let how = format!("question={} ", numbers[numbers.len() - 1]);
+        assert!(asked["why"].as_str().unwrap().contains(&how), "{asked}");
+        if question == "First?" {
+            let answer = json!({"run": run, "step": "only", "question": numbers[0], "answer": 1});
+            call(&a, "workflow_signal", answer).await;
+        }
+    }
+    let late = json!({"run": run, "step": "only", "question": numbers[0], "answer": 2});
+    let refusal = refused(&a, "workflow_signal", late).await;
+    assert_eq!((refusal.code.as_str(), refusal.retryable), ("conflict", false));
+    let named = format!("question={}", numbers[1]);
+    assert!(refusal.text.contains("Second?") && refusal.text.contains(&named), "{refusal:?}");
+    call(&a, "workflow_signal", json!({"run": run, "question": numbers[1], "answer": 3})).await;
+    assert_eq!(take(&a, "writer").await["answer"], 3);
+    a.finish().await;
+}
+
 async fn a_cancelled_run_takes_nothing_any_more(world: World) {
     let (a, b) = (world.server().await, world.server().await);
     let run = one_step(&a, json!({})).await;
@@ -299,6 +329,29 @@ async fn a_failed_run_goes_on_where_it_failed(world: World) {
     assert_eq!(full["run"]["outputs"], json!({"first": "kept", "second": "done"}));
     a.finish().await;
     b.finish().await;
+}
+
+async fn a_run_that_was_compensated_is_not_retried(world: World) {
+    let a = world.server().await;
+    agents(&a).await;
+    let steps = json!([
+        {"name": "book", "agent": "builtin:echo"},
+        {"name": "pay", "agent": "writer", "depends_on": ["book"], "on_failure": {"compensate": "unbook"}},
+        {"name": "unbook", "agent": "builtin:echo", "depends_on": ["book"]},
+    ]);
+    let run = started(&a, json!({"steps": steps})).await;
+    let taken = take(&a, "writer").await;
+    let failed = json!({"claim": taken["claim"], "status": "failed", "error": "no money", "retryable": false});
+    call(&a, "work_finish", failed).await;
+    until(&a, &run, "FAILED").await;
+    let refusal = refused(&a, "workflow_control", json!({"run": run, "action": "retry"})).await;
+    assert_eq!(refusal.code, "refused");
+    for part in ["compensation has completed", "action=fork", "workflow_run"] {
+        assert!(refusal.text.contains(part), "{part}: {refusal:?}");
+    }
+    call(&a, "workflow_control", json!({"run": run, "action": "fork", "from": "book"})).await;
+    hand_in(&a, &take(&a, "writer").await, json!("paid")).await;
+    a.finish().await;
 }
 
 async fn a_fork_keeps_what_was_done_before(world: World) {
@@ -383,4 +436,50 @@ async fn steps_of_a_worker_that_was_killed_go_to_others(world: World) {
     hand_in(&a, &again, json!("after all")).await;
     assert_eq!(until(&a, &run, "COMPLETED").await["run"]["result"], "after all");
     a.finish().await;
+}
+
+/// A lease lasts 45 seconds; nobody waits for its end.
+async fn steps_of_a_session_that_ends_are_free_at_once(world: World) {
+    let b = world.server().await;
+    agents(&b).await;
+    for is_told in [false, true] {
+        let steps = json!([{"name": "only", "agent": "writer", "retry": {"max_attempts": 1}}]);
+        let run = started(&b, json!({"steps": steps})).await;
+        let a = world.server().await;
+        let taken = take(&a, "writer").await;
+        if is_told {
+            a.terminate()
+        } else {
+            a.close_stdin().await
+        }
+        assert!(a.wait_exit(SOON).await.is_some());
+        let again = call(&b, "work_next", json!({"agents": ["writer"], "wait_s": 5})).await;
+        assert_eq!(again["step"]["attempt"], "1 of 1", "no failure is counted: {again}");
+        let attempt = |taken: &Value| -> u32 {
+            let claim = taken["claim"].as_str().unwrap();
+            claim.rsplit(':').next().unwrap().parse().unwrap()
+        };
+        assert_eq!(attempt(&again), attempt(&taken) + 1);
+        let shown = call(&b, "workflow_status", json!({"run": run, "step": "only"})).await;
+        assert_eq!(shown["step"]["failures"], 0, "{shown}");
+        hand_in(&b, &again, json!("done by another")).await;
+        until(&b, &run, "COMPLETED").await;
+    }
+    b.finish().await;
+}
+
+async fn a_result_is_kept_although_the_session_ends_with_it(world: World) {
+    let b = world.server().await;
+    for _ in 0..3 {
+        let run = one_step(&b, json!({})).await;
+        let a = world.server().await;
+        let taken = take(&a, "writer").await;
+        let arguments = json!({"claim": taken["claim"], "status": "done", "output": "just in time"});
+        let call = json!({"name": "work_finish", "arguments": arguments});
+        let _pending = a.request_start("tools/call", call).await.unwrap();
+        a.close_stdin().await;
+        assert!(a.wait_exit(SOON).await.is_some());
+        assert_eq!(until(&b, &run, "COMPLETED").await["run"]["result"], "just in time");
+    }
+    b.finish().await;
 }

@@ -240,19 +240,70 @@ async fn results_stay_small_and_large_outputs_are_read_in_parts() {
         let bytes = reply.structured.to_string().len();
         assert!(bytes < RESULT_BYTES_MAX, "{bytes} of {}", reply.text.lines().next().unwrap());
     }
-    let (mut read, mut offset) = (String::new(), json!(0));
+    let output = read_part(&server, json!({"run": run, "step": "pulled", "part": "output"})).await;
+    assert_eq!(output, large);
+    server.finish().await;
+}
+
+/// Whatever a step brings along, what is not shown is named with the way to read it.
+#[tokio::test]
+async fn work_stays_small_and_says_what_it_leaves_out() {
+    let server = open(memory(&[])).await;
+    for text in ["漢字\u{1F989}", "\"\\\n", "<<<<", "\u{1}\u{7f}"] {
+        let id = format!("writer-{}", text.len());
+        let schema = json!({"type": "object", "description": text.repeat(2_000)});
+        let agent = json!({
+            "id": id, "description": "d", "instructions": text.repeat(20_000),
+            "capabilities": [{"name": "write", "input_schema": schema, "output_schema": schema}],
+        });
+        deploy(&server, agent).await;
+        let large = json!({"text": text.repeat(10_000)});
+        let steps = json!([{"name": "pulled", "agent": id, "input": "{{ input }}"}]);
+        let arguments = json!({"steps": steps, "input": large, "context": {"notes": text.repeat(1_000)}});
+        let run = call(&server, "workflow_run", arguments).await["run"].clone();
+        let take = async || whole_call(&server, "work_next", json!({"agents": [id], "wait_s": 20})).await;
+        let claim = take().await.structured["claim"].clone();
+        let asked = json!({"claim": claim, "question": "?", "checkpoint": large});
+        call(&server, "work_update", asked).await;
+        call(&server, "workflow_signal", json!({"run": run, "answer": large})).await;
+        let taken = take().await;
+        let bytes = (taken.structured.to_string().len(), taken.text.len());
+        assert!(bytes.0 < RESULT_BYTES_MAX && bytes.1 < RESULT_BYTES_MAX, "{bytes:?} of {text:?}");
+        assert!(taken.structured["brief"]["cut"].as_str().unwrap().contains("detail=full"));
+        for (part, how) in [
+            ("input", "part=input"),
+            ("answer", "part=answer"),
+            ("checkpoint", "part=checkpoint"),
+            ("context", "part=context"),
+            ("input_schema", "detail=full"),
+            ("output_schema", "detail=full"),
+        ] {
+            let note = taken.structured["step"][format!("{part}_cut")].as_str().unwrap_or_else(|| panic!("{part}"));
+            assert!(note.contains(how) && taken.text.contains(note), "{note}");
+        }
+        for part in ["input", "answer", "checkpoint"] {
+            assert_eq!(read_part(&server, json!({"run": run, "step": "pulled", "part": part})).await, large);
+        }
+        let context = read_part(&server, json!({"run": run, "part": "context"})).await;
+        assert_eq!(context, json!({"notes": text.repeat(1_000)}));
+        let done = json!({"claim": taken.structured["claim"], "status": "released"});
+        call(&server, "work_finish", done).await;
+    }
+    server.finish().await;
+}
+
+/// Reads a part of a run from its first byte to its last.
+async fn read_part(server: &ServerProcess, mut arguments: Value) -> Value {
+    let mut read = String::new();
     loop {
-        let arguments = json!({"run": run, "step": "pulled", "part": "output", "offset": offset});
-        let part = call(&server, "workflow_status", arguments).await;
+        let part = call(server, "workflow_status", arguments.clone()).await;
         assert!(part.to_string().len() < RESULT_BYTES_MAX);
         read.push_str(part["text"].as_str().unwrap());
         match part.get("next_offset") {
-            Some(next) => offset = next.clone(),
-            None => break,
+            Some(next) => arguments["offset"] = next.clone(),
+            None => return serde_json::from_str(&read).unwrap(),
         }
     }
-    assert_eq!(serde_json::from_str::<Value>(&read).unwrap(), large);
-    server.finish().await;
 }
 
 on_both!(

@@ -8,15 +8,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use a2a_core::agent::ContentHash;
-use a2a_core::ids::{Actor, Namespace, RunId, WorkflowId, WorkflowKey};
+use a2a_core::ids::{Namespace, OpId, RunId, WorkflowId, WorkflowKey};
 use a2a_core::time::Timestamp;
 use a2a_core::workflow::command::{Refusal, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::run::{Run, RunState, Step, StepStatus};
 use diesel::result::Error as DieselError;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use uuid::Uuid;
 
 use super::PgStatement;
 use super::workflow_rows::{
@@ -26,8 +27,8 @@ use super::workflow_write::{write_in_txn, write_steps_in_txn};
 use crate::agent_row::StoredTime;
 use crate::error::StoreError;
 use crate::workflow_commit::{
-    ClaimRows, CurrentWorkflow, Done, Halves, Indexed, Locked, Parts, Round, StepKey, claim, claims_of,
-    idempotency_keys, in_order, note, noted_steps, run_ids, sorted, workflow_keys,
+    AppliedOp, ClaimRows, CurrentWorkflow, Done, Halves, Indexed, Locked, Parts, Round, StepKey, claim, claim_ops,
+    claims_of, idempotency_keys, in_order, note, noted_steps, run_ids, sorted, workflow_keys, workflow_ops,
 };
 use crate::workflow_definition::{Definitions, Found};
 use crate::workflow_row::{RunRow, StepRow, assemble, run_columns, step_columns, stored_hash};
@@ -318,12 +319,16 @@ async fn lock_in_txn(
     lock_steps: bool,
 ) -> Result<Locked, StoreError> {
     const WORKFLOWS: &str = concat!(
-        "SELECT w.namespace, w.id, w.revision, w.content_hash, w.removed_at IS NOT NULL, \
-         EXISTS (SELECT FROM workflow_history h WHERE h.namespace = w.namespace AND h.id = w.id \
-         AND h.revision = w.revision - 1 AND h.removed_at IS NOT NULL), w.created_at, w.updated_by FROM ",
+        "SELECT w.namespace, w.id, w.revision, w.content_hash, w.removed_at IS NOT NULL, w.created_at FROM ",
         by_pair!("namespace", "id"),
         "JOIN workflows w ON w.namespace = k.namespace AND w.id = k.id ORDER BY w.namespace, w.id FOR UPDATE OF w"
     );
+    // Ordering: after the locks, because an earlier attempt that is still committing holds them. Each is only sent
+    // together with its lock, so that it is never prepared before that is.
+    const APPLIED_TO_WORKFLOWS: &str = "SELECT op_id, revision, replaced_revision, at FROM applied_ops \
+         WHERE entity = 'workflow' AND op_id = ANY(?)";
+    const APPLIED_TO_STEPS: &str = "SELECT op_id, revision, replaced_revision, at FROM applied_ops \
+         WHERE entity = 'step' AND op_id = ANY(?)";
     const RUNS: &str = concat!(
         "SELECT ",
         run_columns!(),
@@ -352,23 +357,31 @@ async fn lock_in_txn(
     let (workflows, runs, keys) = (workflow_keys(commands), run_ids(commands), idempotency_keys(commands));
     let by_ids = |sql: &'static str| PgStatement::<StepSql>::new(sql).bind::<Array<Text>, _>(texts(&runs));
     let lock_workflows = || {
-        PgStatement::<(Text, Text, BigInt, Binary, Bool, Bool, Timestamptz, Text)>::new(WORKFLOWS)
+        PgStatement::<(Text, Text, BigInt, Binary, Bool, Timestamptz)>::new(WORKFLOWS)
             .bind::<Array<Text>, _>(workflows.iter().map(|key| key.namespace.as_str()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(workflows.iter().map(|key| key.id.as_str()).collect::<Vec<_>>())
     };
+    let find_applied = |sql: &'static str, ops: &[OpId]| {
+        PgStatement::<(SqlUuid, BigInt, Nullable<BigInt>, Timestamptz)>::new(sql)
+            .bind::<Array<SqlUuid>, _>(ops.iter().map(|op| op.0).collect::<Vec<_>>())
+    };
+    let (workflow_ops, claim_ops) = (workflow_ops(commands), claim_ops(commands));
     let find_keys = || {
         PgStatement::<(Text, Text, Text)>::new(KEYS)
             .bind::<Array<Text>, _>(keys.iter().map(|(namespace, _)| namespace.as_str()).collect::<Vec<_>>())
             .bind::<Array<Text>, _>(keys.iter().map(|(_, key)| &**key).collect::<Vec<_>>())
     };
     let clock = if lock_steps { clock!("happened_under_locks_at") } else { clock!("happened_at") };
-    type WorkflowLock = (String, String, i64, Vec<u8>, bool, bool, StoredTime, String);
+    type Applied = (Uuid, i64, Option<i64>, StoredTime);
+    type WorkflowLock = (String, String, i64, Vec<u8>, bool, StoredTime);
     let any_run = !runs.is_empty();
-    let (workflow_rows, run_rows, step_locks, step_rows, key_rows, clock) = futures_util::join!(
+    let (workflow_rows, puts, run_rows, ends, step_locks, step_rows, key_rows, clock) = futures_util::join!(
         send_if::<_, WorkflowLock>(conn, !workflows.is_empty(), lock_workflows),
+        send_if::<_, Applied>(conn, !workflow_ops.is_empty(), || find_applied(APPLIED_TO_WORKFLOWS, &workflow_ops)),
         send_if::<_, RunRow>(conn, any_run, || {
             PgStatement::<RunSql>::new(RUNS).bind::<Array<Text>, _>(texts(&runs))
         }),
+        send_if::<_, Applied>(conn, !claim_ops.is_empty(), || find_applied(APPLIED_TO_STEPS, &claim_ops)),
         send_if::<_, i64>(conn, any_run && lock_steps, || {
             PgStatement::<BigInt>::new(LOCK_STEPS).bind::<Array<Text>, _>(texts(&runs))
         }),
@@ -380,13 +393,14 @@ async fn lock_in_txn(
     step_locks?;
     let step_rows = step_rows?;
     let mut locked = Locked { now: clock_of(&clock?), ..Locked::default() };
-    for (namespace, id, revision, hash, removed, revived, created_at, updated_by) in workflow_rows {
+    for (namespace, id, revision, hash, removed, created_at) in workflow_rows {
         let key = WorkflowKey { namespace: Namespace::from_stored(namespace), id: WorkflowId::from_stored(id) };
         let content_hash: ContentHash = stored_hash(&hash);
-        let updated_by = Actor::new(&updated_by);
-        let created_at = created_at.0;
-        let current = CurrentWorkflow { revision, content_hash, removed, revived, created_at, updated_by };
+        let current = CurrentWorkflow { revision, content_hash, removed, created_at: created_at.0 };
         locked.workflows.insert(key, current);
+    }
+    for (op_id, revision, replaced_revision, at) in puts?.into_iter().chain(ends?) {
+        locked.applied.insert(OpId(op_id), AppliedOp { revision, replaced_revision, at: at.0 });
     }
     for (namespace, key, id) in key_rows? {
         locked.by_key.insert((Namespace::from_stored(namespace), key.into()), RunId::from_stored(id));

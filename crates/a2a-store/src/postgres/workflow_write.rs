@@ -1,7 +1,7 @@
-//! The statements that write workflows, runs and steps, each with its rows of the change log.
+//! The statements that write workflows, runs and steps, each with its rows of the change log, and what was applied.
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::AsyncPgConnection;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -14,7 +14,7 @@ use super::PgStatement;
 use super::workflow_rows::send_write;
 use crate::agent_row::StoredTime;
 use crate::error::StoreError;
-use crate::workflow_commit::{ChangedStep, NewRunRow, WorkflowWrite, Writes};
+use crate::workflow_commit::{AppliedRow, ChangedStep, NewRunRow, WorkflowWrite, Writes};
 use crate::workflow_row::{StepJson, run_log_op, written_payload};
 
 const CREATE_WORKFLOW: &str = "\
@@ -121,6 +121,10 @@ INSERT INTO change_log (entity, namespace, id, revision, op)
 SELECT 'step', (SELECT r.namespace FROM runs r WHERE r.id = u.run_id), u.run_id || '/' || u.ord, u.revision, 'put'
 FROM updated u";
 
+const NOTE_APPLIED: &str = "\
+INSERT INTO applied_ops (op_id, entity, namespace, id, revision, replaced_revision, op, at)
+SELECT i.*, ?::timestamptz FROM UNNEST(?, ?, ?, ?, ?, ?, ?) AS i";
+
 /// Writes what a round has decided: workflows one by one, everything else set by set in one round trip.
 pub(super) fn write_in_txn<'c>(
     conn: &'c AsyncPgConnection,
@@ -138,14 +142,15 @@ pub(super) fn write_in_txn<'c>(
             .collect();
         let changed_runs: Vec<&Run> = writes.runs.iter().map(|state| &state.run).collect();
         let (create_steps, update_steps) = (create_steps(&writes.new_runs, &new_steps)?, update_steps(&writes.steps)?);
-        let (runs, steps, updated_runs, updated_steps) = futures_util::join!(
+        let (applied, runs, steps, updated_runs, updated_steps) = futures_util::join!(
+            send_write(conn, !writes.applied.is_empty(), note_applied(writes.applied, now)),
             send_write(conn, !writes.new_runs.is_empty(), create_runs(&writes.new_runs)),
             send_write(conn, !new_steps.is_empty(), create_steps),
             send_write(conn, !changed_runs.is_empty(), update_runs(&changed_runs)),
             send_write(conn, !writes.steps.is_empty(), update_steps),
         );
         // The first one that failed tells why; those after it only that the transaction has failed.
-        for result in [runs, steps, updated_runs] {
+        for result in [applied, runs, steps, updated_runs] {
             result.map_err(raced)?;
         }
         // A claim or a note has come in between; the whole transaction is done again.
@@ -209,6 +214,19 @@ macro_rules! bind_columns {
     ($statement:expr, $rows:expr, $row:pat => { $($sql_type:ty: $value:expr,)* }) => {
         $statement$(.bind::<Array<$sql_type>, _>($rows.iter().map(|$row| $value).collect::<Vec<_>>()))*
     };
+}
+
+fn note_applied(rows: &[AppliedRow], now: Timestamp) -> PgStatement<'_, ()> {
+    let statement = PgStatement::new(NOTE_APPLIED).bind::<Timestamptz, _>(StoredTime(now));
+    bind_columns!(statement, rows, row => {
+        SqlUuid: row.op_id.0,
+        Text: row.entity,
+        Text: row.namespace.as_str(),
+        Text: row.id.as_str(),
+        BigInt: row.revision,
+        Nullable<BigInt>: row.replaced_revision,
+        Text: row.op,
+    })
 }
 
 fn create_runs<'w>(new: &[NewRunRow<'w>]) -> PgStatement<'w, ()> {

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use a2a_core::ids::{Actor, Namespace, RunId, WorkflowId, WorkflowKey};
+use a2a_core::ids::{Namespace, RunId, WorkflowId, WorkflowKey};
 use a2a_core::time::Timestamp;
 use a2a_core::workflow::command::{WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::run::Step;
-use diesel::sql_types::{BigInt, Binary, Bool, Text};
+use diesel::sql_types::{BigInt, Binary, Bool, Nullable, Text};
 use diesel::{Connection as _, SqliteConnection};
 
 use super::SqliteStatement;
@@ -19,8 +19,8 @@ use super::workflow_rows::{
 use super::workflow_write::{write_in_txn, write_steps_in_txn};
 use crate::error::StoreError;
 use crate::workflow_commit::{
-    ClaimRows, CurrentWorkflow, Done, Halves, Indexed, Locked, Parts, Round, StepKey, claim, claims_of,
-    idempotency_keys, in_order, note, noted_steps, run_ids, sorted, workflow_keys,
+    AppliedOp, ClaimRows, CurrentWorkflow, Done, Halves, Indexed, Locked, Parts, Round, StepKey, claim, claim_ops,
+    claims_of, idempotency_keys, in_order, note, noted_steps, run_ids, sorted, workflow_keys, workflow_ops,
 };
 use crate::workflow_definition::Definitions;
 use crate::workflow_row::{StepRow, stored_hash};
@@ -165,26 +165,32 @@ fn read_in_txn(
     let (workflows, runs, keys) = (workflow_keys(commands), run_ids(commands), idempotency_keys(commands));
     let mut locked = Locked { now, ..Locked::default() };
     if !workflows.is_empty() {
-        type Row = (String, String, i64, Vec<u8>, bool, bool, i64, String);
-        let rows: Vec<Row> = SqliteStatement::<(Text, Text, BigInt, Binary, Bool, Bool, BigInt, Text)>::new(
-            "SELECT w.namespace, w.id, w.revision, w.content_hash, w.removed_at IS NOT NULL, \
-             EXISTS (SELECT 1 FROM workflow_history h WHERE h.namespace = w.namespace AND h.id = w.id \
-             AND h.revision = w.revision - 1 AND h.removed_at IS NOT NULL), w.created_at, w.updated_by \
+        type Row = (String, String, i64, Vec<u8>, bool, i64);
+        let rows: Vec<Row> = SqliteStatement::<(Text, Text, BigInt, Binary, Bool, BigInt)>::new(
+            "SELECT w.namespace, w.id, w.revision, w.content_hash, w.removed_at IS NOT NULL, w.created_at \
              FROM json_each(?) AS k JOIN workflows w ON w.namespace = k.value ->> 0 AND w.id = k.value ->> 1",
         )
         .bind::<Text, _>(workflow_keys_json(&workflows)?)
         .rows(conn)?;
-        for (namespace, id, revision, hash, removed, revived, created_at, updated_by) in rows {
+        for (namespace, id, revision, hash, removed, created_at) in rows {
             let key = WorkflowKey { namespace: Namespace::from_stored(namespace), id: WorkflowId::from_stored(id) };
             let current = CurrentWorkflow {
                 revision,
                 content_hash: stored_hash(&hash),
                 removed,
-                revived,
                 created_at: Timestamp(created_at),
-                updated_by: Actor::new(&updated_by),
             };
             locked.workflows.insert(key, current);
+        }
+    }
+    for op_id in workflow_ops(commands).into_iter().chain(claim_ops(commands)) {
+        let rows: Vec<(i64, Option<i64>, i64)> = SqliteStatement::<(BigInt, Nullable<BigInt>, BigInt)>::new(
+            "SELECT revision, replaced_revision, at FROM applied_ops WHERE op_id = ?",
+        )
+        .bind::<Text, _>(op_id.to_string())
+        .rows(conn)?;
+        for (revision, replaced_revision, at) in rows {
+            locked.applied.insert(op_id, AppliedOp { revision, replaced_revision, at: Timestamp(at) });
         }
     }
     if !keys.is_empty() {

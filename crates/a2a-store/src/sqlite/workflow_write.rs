@@ -1,4 +1,4 @@
-//! The statements that write workflows, runs and steps, with their rows of the change log.
+//! The statements that write workflows, runs and steps, with their rows of the change log, and what was applied.
 
 use a2a_core::ids::{Revision, RunId};
 use a2a_core::time::Timestamp;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::SqliteStatement;
 use super::rows::json_text;
 use crate::error::StoreError;
-use crate::workflow_commit::{ChangedStep, NewRunRow, WorkflowWrite, Writes};
+use crate::workflow_commit::{AppliedRow, ChangedStep, NewRunRow, WorkflowWrite, Writes};
 use crate::workflow_row::{StepJson, run_log_op, step_log_id, written_payload};
 
 /// Writes what a round has decided.
@@ -51,6 +51,7 @@ pub(super) fn write_in_txn(
         op: run_log_op(run),
     }));
     log_in_txn(conn, &log, now)?;
+    note_applied(conn, writes.applied, now)?;
     update_steps(conn, &writes.steps, now)
 }
 
@@ -391,6 +392,21 @@ fn log_in_txn(conn: &mut SqliteConnection, rows: &[LogRow<'_>], now: Timestamp) 
         "INSERT INTO change_log (entity, namespace, id, revision, op, at) \
          SELECT value ->> 'entity', value ->> 'namespace', value ->> 'id', value ->> 'revision', value ->> 'op', n.now \
          FROM (SELECT ? AS now) n JOIN jsonb_each(?)",
+    )
+    .bind::<BigInt, _>(now.0)
+    .bind::<Text, _>(json_text(&rows)?)
+    .run(conn)?;
+    Ok(())
+}
+
+fn note_applied(conn: &mut SqliteConnection, rows: &[AppliedRow], now: Timestamp) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    SqliteStatement::<()>::new(
+        "INSERT INTO applied_ops (op_id, entity, namespace, id, revision, replaced_revision, op, at) \
+         SELECT value ->> 'op_id', value ->> 'entity', value ->> 'namespace', value ->> 'id', value ->> 'revision', \
+         value ->> 'replaced_revision', value ->> 'op', n.now FROM (SELECT ? AS now) n JOIN jsonb_each(?)",
     )
     .bind::<BigInt, _>(now.0)
     .bind::<Text, _>(json_text(&rows)?)

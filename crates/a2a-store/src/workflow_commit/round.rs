@@ -3,17 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use a2a_core::agent::ContentHash;
-use a2a_core::ids::{Actor, Namespace, Revision, RunId, WorkflowKey};
+use a2a_core::agent::{ContentHash, content_hash};
+use a2a_core::ids::{Actor, Namespace, OpId, Revision, RunId, WorkflowKey};
 use a2a_core::time::Timestamp;
-use a2a_core::workflow::command::{ClaimNext, Event, NewRun, WorkflowCommand, WorkflowOutcome, WorkflowPut};
+use a2a_core::workflow::command::{
+    ClaimNext, Event, NewRun, StepResult, WorkflowCommand, WorkflowOutcome, WorkflowPut,
+};
 use a2a_core::workflow::definition::Workflow;
 use a2a_core::workflow::machine::{self, OutputsNeeded, Verdict};
 use a2a_core::workflow::run::{Payload, RunState, Step, StepStatus};
 
+use serde::Serialize;
+
 use super::{Done, Indexed, StepKey, StepPayload, sorted};
 use crate::error::StoreError;
 use crate::workflow_definition::document_of;
+use crate::workflow_row::step_log_id;
 
 /// A row of `workflows` that is locked.
 #[derive(Debug, Clone)]
@@ -21,10 +26,27 @@ pub(crate) struct CurrentWorkflow {
     pub(crate) revision: Revision,
     pub(crate) content_hash: ContentHash,
     pub(crate) removed: bool,
-    /// The revision before this one was a removal.
-    pub(crate) revived: bool,
     pub(crate) created_at: Timestamp,
-    pub(crate) updated_by: Actor,
+}
+
+/// A write that an earlier attempt has committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AppliedOp {
+    pub(crate) revision: Revision,
+    pub(crate) replaced_revision: Option<Revision>,
+    pub(crate) at: Timestamp,
+}
+
+/// A row of `applied_ops`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct AppliedRow {
+    pub(crate) op_id: OpId,
+    pub(crate) entity: &'static str,
+    pub(crate) namespace: Namespace,
+    pub(crate) id: String,
+    pub(crate) revision: Revision,
+    pub(crate) replaced_revision: Option<Revision>,
+    pub(crate) op: &'static str,
 }
 
 /// What a backend has locked and read for a round.
@@ -33,6 +55,9 @@ pub(crate) struct Locked {
     /// Read after the locks were had, so that time does not go back within a run.
     pub(crate) now: Timestamp,
     pub(crate) workflows: HashMap<WorkflowKey, CurrentWorkflow>,
+    /// Which of the writes were committed before. Read after the locks were had: an earlier attempt that is still
+    /// committing holds them.
+    pub(crate) applied: HashMap<OpId, AppliedOp>,
     pub(crate) runs: HashMap<RunId, RunState>,
     /// Runs by their idempotency key.
     pub(crate) by_key: HashMap<(Namespace, Box<str>), RunId>,
@@ -84,6 +109,8 @@ pub(crate) struct NewRunRow<'w> {
 #[derive(Debug)]
 pub(crate) struct Writes<'w, 'c> {
     pub(crate) workflows: &'w [WorkflowWrite<'c>],
+    /// What lets another attempt of the same commands find that they were applied.
+    pub(crate) applied: &'w [AppliedRow],
     pub(crate) new_runs: Vec<NewRunRow<'w>>,
     pub(crate) runs: Vec<&'w RunState>,
     /// With the revision that the row must have.
@@ -96,9 +123,11 @@ pub(crate) struct Round<'p, 'c> {
     left: Vec<&'p Indexed<'c>>,
     now: Timestamp,
     workflows: HashMap<WorkflowKey, CurrentWorkflow>,
+    applied: HashMap<OpId, AppliedOp>,
     runs: BTreeMap<RunId, Working>,
     by_key: HashMap<(Namespace, Box<str>), RunId>,
     workflow_writes: Vec<WorkflowWrite<'c>>,
+    applied_rows: Vec<AppliedRow>,
     drafts: Vec<(usize, Draft)>,
 }
 
@@ -120,6 +149,37 @@ pub(crate) fn run_ids(commands: &[Indexed<'_>]) -> Vec<RunId> {
     }))
 }
 
+/// The names of the writes of workflows.
+pub(crate) fn workflow_ops(commands: &[Indexed<'_>]) -> Vec<OpId> {
+    sorted(commands.iter().filter_map(|(_, command)| match command {
+        WorkflowCommand::WorkflowPut(put) => Some(put.op_id),
+        WorkflowCommand::WorkflowRemove { op_id, .. } => Some(*op_id),
+        _ => None,
+    }))
+}
+
+/// The names of what came of claims, as far as the steps don't show it.
+pub(crate) fn claim_ops(commands: &[Indexed<'_>]) -> Vec<OpId> {
+    sorted(commands.iter().filter_map(|(_, command)| match command {
+        WorkflowCommand::RunEvent { run, event, .. } => claim_op(run, event),
+        _ => None,
+    }))
+}
+
+/// Names the end of a claim that leaves nothing in its step once another worker has that: when it is told again, it is
+/// known by its name. An output is known by itself.
+fn claim_op(run: &RunId, event: &Event) -> Option<OpId> {
+    let Event::Finish { order, attempt, result, .. } = event else { return None };
+    let end = match result {
+        StepResult::Completed { .. } => return None,
+        StepResult::Failed { error, retryable } => format!("failed {retryable} {error}"),
+        StepResult::Released => "released".to_owned(),
+    };
+    let hash = content_hash(&format!("{run} {order} {attempt} {end}"));
+    let bytes = hash.first_chunk().copied().unwrap_or_default();
+    Some(OpId(uuid::Builder::from_custom_bytes(bytes).into_uuid()))
+}
+
 /// The idempotency keys of runs that are begun, sorted.
 pub(crate) fn idempotency_keys(commands: &[Indexed<'_>]) -> Vec<(Namespace, Box<str>)> {
     sorted(commands.iter().filter_map(|(_, command)| match command {
@@ -135,9 +195,11 @@ impl<'p, 'c> Round<'p, 'c> {
             left: commands.iter().collect(),
             now: locked.now,
             workflows: locked.workflows,
+            applied: locked.applied,
             runs: locked.runs.into_iter().map(|(id, state)| (id, working(state))).collect(),
             by_key: locked.by_key,
             workflow_writes: Vec::new(),
+            applied_rows: Vec::new(),
             drafts: Vec::with_capacity(commands.len()),
         }
     }
@@ -154,8 +216,8 @@ impl<'p, 'c> Round<'p, 'c> {
             let (index, command) = *entry;
             let draft = match command {
                 WorkflowCommand::WorkflowPut(put) => Draft::Ready(self.put(put)),
-                WorkflowCommand::WorkflowRemove { key, expected_revision, actor } => {
-                    Draft::Ready(self.remove(key, *expected_revision, actor))
+                WorkflowCommand::WorkflowRemove { op_id, key, expected_revision, actor } => {
+                    Draft::Ready(self.remove(*op_id, key, *expected_revision, actor))
                 }
                 WorkflowCommand::RunStart(new) => self.start(new)?,
                 // Events of one run keep their order.
@@ -206,66 +268,66 @@ impl<'p, 'c> Round<'p, 'c> {
     fn put(&mut self, put: &'c WorkflowPut) -> WorkflowOutcome {
         let key = put.spec.key();
         let current = self.workflows.get(&key);
+        if let Some(op) = self.applied.get(&put.op_id) {
+            return put_outcome(put, *op, current.map_or(op.at, |current| current.created_at));
+        }
         let live = current.filter(|current| !current.removed);
         let live_revision = live.map_or(0, |current| current.revision);
-        let is_same = live.is_some_and(|current| current.content_hash == put.content_hash);
-        if let Some(expected) = put.expected_revision.filter(|expected| *expected != live_revision) {
-            // An earlier attempt of this very put may have been committed.
-            let follows =
-                live_revision == expected + 1 || (expected == 0 && current.is_some_and(|current| current.revived));
-            if is_same && follows {
-                return WorkflowOutcome::WorkflowUnchanged { revision: live_revision };
-            }
+        if put.expected_revision.is_some_and(|expected| expected != live_revision) {
             return WorkflowOutcome::Conflict { current: live_revision };
         }
-        if is_same {
+        if live.is_some_and(|current| current.content_hash == put.content_hash) {
             return WorkflowOutcome::WorkflowUnchanged { revision: live_revision };
         }
         let revision = current.map_or(0, |current| current.revision) + 1;
         let created_at = current.map_or(self.now, |current| current.created_at);
-        let write = WorkflowWrite::Put { put, replaces: current.is_some(), revision, created_at };
         let replaced_revision = live.map(|current| current.revision);
-        let now_current = CurrentWorkflow {
-            revision,
-            content_hash: put.content_hash,
-            removed: false,
-            revived: current.is_some_and(|current| current.removed),
-            created_at,
-            updated_by: put.actor.clone(),
-        };
+        let write = WorkflowWrite::Put { put, replaces: current.is_some(), revision, created_at };
         self.workflow_writes.push(write);
-        self.workflows.insert(key, now_current);
-        let workflow = Workflow {
-            spec: (*put.spec).clone(),
-            revision,
-            created_at,
-            updated_at: self.now,
-            updated_by: put.actor.clone(),
-        };
-        WorkflowOutcome::WorkflowPut { workflow: Arc::new(workflow), replaced_revision }
+        let now_current = CurrentWorkflow { revision, content_hash: put.content_hash, removed: false, created_at };
+        self.workflows.insert(key.clone(), now_current);
+        let op = AppliedOp { revision, replaced_revision, at: self.now };
+        self.note_applied(put.op_id, op, "workflow", key.namespace, key.id.to_string(), "put");
+        put_outcome(put, op, created_at)
     }
 
-    fn remove(&mut self, key: &'c WorkflowKey, expected: Option<Revision>, actor: &'c Actor) -> WorkflowOutcome {
-        let Some(current) = self.workflows.get_mut(key) else { return WorkflowOutcome::NotFound };
-        if current.removed {
-            // An earlier attempt of this very removal may have been committed.
-            let own = current.updated_by == *actor
-                && expected.is_none_or(|expected| expected.checked_add(1) == Some(current.revision));
-            return if own {
-                WorkflowOutcome::WorkflowRemoved { revision: current.revision }
-            } else {
-                WorkflowOutcome::NotFound
-            };
+    fn remove(
+        &mut self,
+        op_id: OpId,
+        key: &'c WorkflowKey,
+        expected: Option<Revision>,
+        actor: &'c Actor,
+    ) -> WorkflowOutcome {
+        if let Some(op) = self.applied.get(&op_id) {
+            return WorkflowOutcome::WorkflowRemoved { revision: op.revision };
         }
+        let Some(current) = self.workflows.get_mut(key).filter(|current| !current.removed) else {
+            return WorkflowOutcome::NotFound;
+        };
         if expected.is_some_and(|expected| expected != current.revision) {
             return WorkflowOutcome::Conflict { current: current.revision };
         }
         current.revision += 1;
         current.removed = true;
-        current.updated_by = actor.clone();
         let revision = current.revision;
         self.workflow_writes.push(WorkflowWrite::Remove { key, revision, actor });
+        let op = AppliedOp { revision, replaced_revision: None, at: self.now };
+        self.note_applied(op_id, op, "workflow", key.namespace.clone(), key.id.to_string(), "remove");
         WorkflowOutcome::WorkflowRemoved { revision }
+    }
+
+    fn note_applied(
+        &mut self,
+        op_id: OpId,
+        applied: AppliedOp,
+        entity: &'static str,
+        namespace: Namespace,
+        id: String,
+        op: &'static str,
+    ) {
+        let AppliedOp { revision, replaced_revision, .. } = applied;
+        self.applied_rows.push(AppliedRow { op_id, entity, namespace, id, revision, replaced_revision, op });
+        self.applied.insert(op_id, applied);
     }
 
     fn start(&mut self, new: &'c NewRun) -> Result<Draft, StoreError> {
@@ -298,11 +360,15 @@ impl<'p, 'c> Round<'p, 'c> {
 
     fn event(&mut self, run: &RunId, event: &Event, actor: &Actor) -> Result<Draft, OutputsNeeded> {
         let Some(working) = self.runs.get_mut(run) else { return Ok(Draft::Ready(WorkflowOutcome::NotFound)) };
+        let op = claim_op(run, event);
+        if op.is_some_and(|op| self.applied.contains_key(&op)) {
+            return Ok(Draft::Applied { run: run.clone(), claimed: held_after(&working.state, event), repeated: true });
+        }
         let transition = machine::apply(&working.state, event, actor, self.now)?;
-        let (mut claimed, repeated) = match transition.verdict {
+        let repeated = match transition.verdict {
             Verdict::Refused(refusal) => return Ok(Draft::Ready(WorkflowOutcome::Refused(refusal))),
-            Verdict::Applied => (transition.claimed, false),
-            Verdict::Repeated => (transition.claimed, true),
+            Verdict::Applied => false,
+            Verdict::Repeated => true,
         };
         for order in transition.steps_changed {
             let read = working.state.steps.get(order).map_or(0, |step| step.revision);
@@ -310,16 +376,25 @@ impl<'p, 'c> Round<'p, 'c> {
         }
         working.state = transition.state;
         working.run_changed |= transition.run_changed;
-        if let (true, Event::Finish { claim_next: Some(next), .. }) = (repeated, event) {
-            claimed = held(&working.state, next);
+        let claimed = if repeated { held_after(&working.state, event) } else { transition.claimed };
+        if let (Some(op), Event::Finish { order, .. }, false) = (op, event, repeated) {
+            let revision = working.state.steps.get(*order).map_or(0, |step| step.revision);
+            let applied = AppliedOp { revision, replaced_revision: None, at: self.now };
+            let namespace = working.state.run.namespace.clone();
+            self.note_applied(op, applied, "step", namespace, step_log_id(run, *order), "put");
         }
         Ok(Draft::Applied { run: run.clone(), claimed, repeated })
     }
 
     /// What is to be written, once all is decided.
     pub(crate) fn writes(&self) -> Writes<'_, 'c> {
-        let mut writes =
-            Writes { workflows: &self.workflow_writes, new_runs: Vec::new(), runs: Vec::new(), steps: Vec::new() };
+        let mut writes = Writes {
+            workflows: &self.workflow_writes,
+            applied: &self.applied_rows,
+            new_runs: Vec::new(),
+            runs: Vec::new(),
+            steps: Vec::new(),
+        };
         for (id, working) in &self.runs {
             if let Some((document, hash)) = &working.new {
                 writes.new_runs.push(NewRunRow { state: &working.state, document, hash });
@@ -402,6 +477,18 @@ impl<'p, 'c> Round<'p, 'c> {
     }
 }
 
+/// What the writer of a document is told, whichever attempt has committed it.
+fn put_outcome(put: &WorkflowPut, op: AppliedOp, created_at: Timestamp) -> WorkflowOutcome {
+    let workflow = Workflow {
+        spec: (*put.spec).clone(),
+        revision: op.revision,
+        created_at,
+        updated_at: op.at,
+        updated_by: put.actor.clone(),
+    };
+    WorkflowOutcome::WorkflowPut { workflow: Arc::new(workflow), replaced_revision: op.replaced_revision }
+}
+
 /// Leaves the payloads of a run to the database, but for the inputs of what was claimed.
 fn lighten(state: &mut RunState, claimed: Option<&BTreeSet<usize>>) {
     let light = |payload: &mut Payload| {
@@ -421,6 +508,14 @@ fn lighten(state: &mut RunState, claimed: Option<&BTreeSet<usize>>) {
 fn still_held(state: &RunState, claimed: Vec<usize>) -> Vec<usize> {
     let is_running = |order: &usize| state.steps.get(*order).is_some_and(|step| step.status == StepStatus::Running);
     claimed.into_iter().filter(is_running).collect()
+}
+
+/// What an earlier attempt of an event has claimed with it.
+fn held_after(state: &RunState, event: &Event) -> Vec<usize> {
+    match event {
+        Event::Finish { claim_next: Some(next), .. } => held(state, next),
+        _ => Vec::new(),
+    }
 }
 
 /// The steps that an earlier attempt of a command has claimed by `next`, and that are still worked on.

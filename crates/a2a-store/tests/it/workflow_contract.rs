@@ -22,11 +22,13 @@ use crate::world::{World, on_both};
 on_both!(
     a_workflow_keeps_its_revisions,
     a_write_of_a_workflow_can_be_repeated,
+    a_write_whose_answer_was_lost_does_not_undo_a_later_one,
     several_writes_of_one_workflow_in_one_batch_keep_their_order,
     a_run_is_started_once,
     a_run_goes_from_step_to_step,
     claims_are_fenced,
     what_becomes_ready_is_claimed_with_what_made_it_so,
+    the_end_of_a_claim_can_be_told_again,
     a_question_is_answered,
     a_run_is_paused_cancelled_and_retried,
     events_of_one_batch_come_one_after_the_other,
@@ -84,23 +86,53 @@ async fn a_workflow_keeps_its_revisions(world: World) {
 
 async fn a_write_of_a_workflow_can_be_repeated(world: World) {
     let store = world.store().await;
-    for (first, again) in [(put("w", "one", Some(0)), 1), (put("w", "two", Some(1)), 2), (put("w", "three", None), 3)] {
-        assert_eq!(put_revision(&one(&store, first.clone()).await).0, again);
-        is(&one(&store, first).await, &format!("WorkflowUnchanged {{ revision: {again} }}"));
+    for (write, made) in [
+        (put("w", "one", Some(0)), (1, None)),
+        (put("w", "two", Some(1)), (2, Some(1))),
+        (put("w", "three", None), (3, Some(2))),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(put_revision(&one(&store, write.clone()).await), made);
+        }
     }
     for expected in [Some(3), None] {
-        let WorkflowOutcome::WorkflowRemoved { revision } = one(&store, remove("w", expected)).await else { panic!() };
-        is(&one(&store, remove("w", expected)).await, &format!("WorkflowRemoved {{ revision: {revision} }}"));
-        let theirs =
-            WorkflowCommand::WorkflowRemove { key: workflow_key("w"), expected_revision: None, actor: Actor::new("x") };
-        is(&one(&store, theirs).await, "NotFound");
+        let removal = remove("w", expected);
+        let WorkflowOutcome::WorkflowRemoved { revision } = one(&store, removal.clone()).await else { panic!() };
+        is(&one(&store, removal.clone()).await, &format!("WorkflowRemoved {{ revision: {revision} }}"));
+        is(&one(&store, remove("w", None)).await, "NotFound");
         // A new one after a removal.
-        assert_eq!(put_revision(&one(&store, put("w", "again", Some(0))).await), (revision + 1, None));
-        is(
-            &one(&store, put("w", "again", Some(0))).await,
-            &format!("WorkflowUnchanged {{ revision: {} }}", revision + 1),
-        );
+        let again = put("w", "again", Some(0));
+        for _ in 0..2 {
+            assert_eq!(put_revision(&one(&store, again.clone()).await), (revision + 1, None));
+        }
+        is(&one(&store, removal).await, &format!("WorkflowRemoved {{ revision: {revision} }}"));
     }
+    let twice = put("w", "twice", None);
+    let both = all(&store, vec![twice.clone(), twice]).await;
+    assert_eq!(put_revision(&both[0]), put_revision(&both[1]));
+    let revisions = store.workflow_history(&workflow_key("w"), None, 100).await.unwrap();
+    assert_eq!(revisions.len(), 8, "nothing was done twice");
+    assert_eq!(world.count("SELECT count(*) FROM applied_ops WHERE entity = 'workflow'").await, 8);
+}
+
+/// The caller was not told that its write was committed, and sends it again after somebody else has written.
+async fn a_write_whose_answer_was_lost_does_not_undo_a_later_one(world: World) {
+    let (store, other) = (world.store().await, world.store().await);
+    let mine = put("w", "mine", None);
+    one(&store, mine.clone()).await;
+    assert_eq!(put_revision(&one(&other, put("w", "theirs", None)).await), (2, Some(1)));
+    let WorkflowOutcome::WorkflowPut { workflow, replaced_revision: None } = one(&store, mine).await else { panic!() };
+    let first = store.workflow_version(&workflow_key("w"), 1).await.unwrap().unwrap();
+    assert_eq!(workflow, first.workflow, "it is told what it has made");
+    let current = store.workflow_history(&workflow_key("w"), None, 1).await.unwrap().remove(0);
+    assert_eq!((current.workflow.revision, &*current.workflow.spec.name), (2, "theirs"));
+
+    let removal = remove("w", None);
+    one(&store, removal.clone()).await;
+    assert_eq!(put_revision(&one(&other, put("w", "theirs", None)).await), (4, None));
+    is(&one(&store, removal).await, "WorkflowRemoved { revision: 3 }");
+    let current = store.workflow_history(&workflow_key("w"), None, 1).await.unwrap().remove(0);
+    assert_eq!((current.workflow.revision, current.removed_at), (4, None));
 }
 
 async fn several_writes_of_one_workflow_in_one_batch_keep_their_order(world: World) {
@@ -235,6 +267,38 @@ async fn claims_are_fenced(world: World) {
     is(&one(&store, renew(2)).await, "Refused(Stale { status: Completed, attempt: 2 })");
 }
 
+/// A worker that was not told that its step was given back, or has failed, says so again after another has taken it.
+async fn the_end_of_a_claim_can_be_told_again(world: World) {
+    let store = world.store().await;
+    let flow = definition(&json!({"steps": [
+        {"name": "a", "agent": "worker", "retry": {"max_attempts": 3, "backoff_ms": 0}}]}));
+    started(one(&store, start(new_run("r", &flow))).await);
+    let failed = StepResult::Failed { error: "broken".into(), retryable: true };
+    for (attempt, result) in [(1, StepResult::Released), (3, failed)] {
+        let told = |result: &StepResult| {
+            event("r", Event::Finish { order: 0, attempt, result: result.clone(), claim_next: None })
+        };
+        claimed(one(&store, claim("r", 0, &format!("worker {attempt}"))).await);
+        applied(one(&store, told(&result)).await);
+        let (_, step) = claimed(one(&store, claim("r", 0, &format!("worker {}", attempt + 1))).await);
+        for again in [one(&store, told(&result)).await, all(&store, vec![told(&result); 2]).await.remove(1)] {
+            let WorkflowOutcome::Applied { state, repeated: true, .. } = again else { panic!("{again:?}") };
+            assert_eq!(state.steps[0].revision, step.revision, "the other worker keeps it");
+        }
+        // What it has not said is refused as ever.
+        let other = StepResult::Failed { error: "something else".into(), retryable: true };
+        is(
+            &one(&store, told(&other)).await,
+            &format!("Refused(Stale {{ status: Running, attempt: {} }})", attempt + 1),
+        );
+        let done = StepResult::Released;
+        applied(
+            one(&store, event("r", Event::Finish { order: 0, attempt: attempt + 1, result: done, claim_next: None }))
+                .await,
+        );
+    }
+}
+
 async fn what_becomes_ready_is_claimed_with_what_made_it_so(world: World) {
     let store = world.store().await;
     let mut new = new_run("r", &chain(3));
@@ -275,12 +339,15 @@ async fn a_question_is_answered(world: World) {
     };
     applied(one(&store, event("r", ask)).await);
     let stored = store.run_read(&RunId::from_stored("r"), false).await.unwrap().unwrap();
+    let question = stored.steps[0].question().unwrap().number;
+    let other = Event::Answer { order: 0, question: question - 1, answer: JsonText::new(&json!(true)), refuse: false };
+    is(&one(&store, event("r", other)).await, &format!("Refused(OtherQuestion {{ current: {question} }})"));
     let schema = Some(r#"{"type":"boolean"}"#.into());
     assert_eq!(stored.steps[0].wait, Some(Wait::Answer { question: "May I?".into(), schema, completes: false }));
     applied(
         one(
             &store,
-            event("r", Event::Answer { order: 0, attempt: 1, answer: JsonText::new(&json!(true)), refuse: false }),
+            event("r", Event::Answer { order: 0, question, answer: JsonText::new(&json!(true)), refuse: false }),
         )
         .await,
     );
@@ -419,13 +486,16 @@ async fn hostile_texts_come_back(world: World) {
         let state = store.run_read(&new.id, true).await.unwrap().unwrap();
         assert_eq!((&state.run.input, &state.run.context), (&new.input, &new.context));
         assert_eq!(state.run.idempotency_key.as_deref(), Some(text.as_str()));
-        let Some(Wait::Answer { question, .. }) = &state.steps[0].wait else { panic!() };
-        assert_eq!(&**question, text);
+        let number = state.steps[0].question().map(|asked| {
+            assert_eq!(asked.text, text);
+            asked.number
+        });
+        let number = number.unwrap();
         assert_eq!(state.steps[0].checkpoint, Some(JsonText::new(&json)));
         applied(
             one(
                 &store,
-                event(&id, Event::Answer { order: 0, attempt: 1, answer: JsonText::new(&json), refuse: false }),
+                event(&id, Event::Answer { order: 0, question: number, answer: JsonText::new(&json), refuse: false }),
             )
             .await,
         );

@@ -4,13 +4,14 @@ use a2a_core::ids::RunId;
 use a2a_core::json_text::JsonText;
 use a2a_core::workflow::command::{Event, Refusal, StepResult, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::run::{RunStatus, StepStatus};
-use a2a_testing::fault_proxy::{FaultProxy, Trigger};
+use a2a_store::writer::WriteError;
+use a2a_testing::fault_proxy::{Action, FaultProxy, Trigger};
 use serde_json::json;
 use std::time::Duration;
 
 use crate::process::{Process, in_secs};
 use crate::workflow_document::{
-    cancel, chain, claim, claim_next, claim_ref, claimed, event, finish, new_run, put, remove, start, started,
+    cancel, chain, claim, claim_next, claim_ref, claimed, event, finish, new_run, one, put, remove, start, started,
     workflow_key,
 };
 use crate::world::{World, postgres_location};
@@ -42,7 +43,6 @@ async fn a_cut_at_commit_does_each_command_once() {
             revision += 1;
             match outcome {
                 WorkflowOutcome::WorkflowPut { workflow, .. } => assert_eq!(workflow.revision, revision),
-                WorkflowOutcome::WorkflowUnchanged { revision: same } => assert_eq!(same, revision),
                 other => panic!("{trigger:?}: {other:?}"),
             }
         }
@@ -78,8 +78,9 @@ async fn a_cut_at_commit_does_each_command_once() {
         assert!(matches!(noted, WorkflowOutcome::Noted), "{noted:?}");
         let ask = Event::Ask { order: 1, attempt: 2, question: "?".into(), schema: None, checkpoint: None };
         let asked = cut(&proxy, &process, trigger, event(&run, ask)).await;
-        assert!(matches!(asked, WorkflowOutcome::Applied { .. }), "{asked:?}");
-        let answer = Event::Answer { order: 1, attempt: 2, answer: JsonText::new(&json!(1)), refuse: false };
+        let WorkflowOutcome::Applied { state, .. } = asked else { panic!("{asked:?}") };
+        let question = state.steps[1].question().unwrap().number;
+        let answer = Event::Answer { order: 1, question, answer: JsonText::new(&json!(1)), refuse: false };
         let answered = cut(&proxy, &process, trigger, event(&run, answer)).await;
         assert!(matches!(answered, WorkflowOutcome::Applied { .. }), "{answered:?}");
         for control in [Event::Pause, Event::Resume] {
@@ -117,5 +118,36 @@ async fn a_cut_at_commit_does_each_command_once() {
     let revisions = store.workflow_history(&workflow_key("w"), None, 100).await.unwrap();
     assert_eq!(revisions.len(), 27, "no revision was made twice");
     assert_eq!(world.count("SELECT count(*) FROM runs").await, 9);
+    process.stop().await;
+}
+
+/// The caller's deadline comes while nobody can know, and somebody else writes before it asks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_workflow_that_was_saved_with_an_unknown_outcome_is_not_saved_over_a_later_one() {
+    let Some(world) = World::postgres().await else { return };
+    let url = world.database().url();
+    let proxy = FaultProxy::start_for(&url).await;
+    let process = Process::start(&postgres_location(&proxy.url(&url))).await;
+    let store = world.store().await;
+    let (saved, removed) = (put("w", "mine", None), remove("w", None));
+    for (mine, revision) in [(saved, 1), (removed, 3)] {
+        let fault = proxy.arm(Trigger::AfterCommit, Action::BlackHole, 1);
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(500);
+        let told = process.workflow_writer.submit(vec![mine.clone()], deadline).await;
+        assert!(matches!(told, Err(WriteError::Unknown { .. })), "{told:?}");
+        assert_eq!(fault.fired(), 1);
+        let theirs = one(&store, put("w", "theirs", None)).await;
+        let WorkflowOutcome::WorkflowPut { workflow: theirs, .. } = theirs else { panic!("{theirs:?}") };
+        assert_eq!(theirs.revision, revision + 1);
+        proxy.heal();
+        let mut again = process.workflow_writer.submit(vec![mine], in_secs(20)).await.unwrap();
+        match again.remove(0) {
+            WorkflowOutcome::WorkflowPut { workflow, .. } => assert_eq!(workflow.revision, revision),
+            WorkflowOutcome::WorkflowRemoved { revision: told } => assert_eq!(told, revision),
+            other => panic!("{other:?}"),
+        }
+        let current = store.workflow_history(&workflow_key("w"), None, 1).await.unwrap().remove(0);
+        assert_eq!((current.workflow, current.removed_at), (theirs, None));
+    }
     process.stop().await;
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::agent::{Executor, ExecutorKind, content_hash};
-use a2a_core::ids::{Actor, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
+use a2a_core::ids::{Actor, Namespace, OpId, Revision, RunId, WorkflowId, WorkflowKey};
 use a2a_core::json_text::JsonText;
 use a2a_core::workflow::command::{
     ClaimNext, ClaimRef, Claimer, Event, NewRun, StepResult, WorkflowCommand, WorkflowOutcome, WorkflowPut,
@@ -129,12 +129,14 @@ pub(crate) fn put(id: &str, content: &str, expected: Option<Revision>) -> Workfl
 pub(crate) fn put_spec(spec: WorkflowSpec, expected_revision: Option<Revision>) -> WorkflowCommand {
     let document: Arc<str> = spec.to_json().unwrap().into();
     let content_hash = content_hash(&document);
-    let put = WorkflowPut { spec: Arc::new(spec), document, content_hash, expected_revision, actor: actor() };
+    let (op_id, spec, actor) = (OpId::new(), Arc::new(spec), actor());
+    let put = WorkflowPut { op_id, spec, document, content_hash, expected_revision, actor };
     WorkflowCommand::WorkflowPut(Box::new(put))
 }
 
 pub(crate) fn remove(id: &str, expected_revision: Option<Revision>) -> WorkflowCommand {
-    WorkflowCommand::WorkflowRemove { key: workflow_key(id), expected_revision, actor: actor() }
+    let (op_id, key) = (OpId::new(), workflow_key(id));
+    WorkflowCommand::WorkflowRemove { op_id, key, expected_revision, actor: actor() }
 }
 
 pub(crate) async fn all(store: &Store, commands: Vec<WorkflowCommand>) -> Vec<WorkflowOutcome> {

@@ -132,8 +132,9 @@ fn anything(process: &Process, made: &mut usize) -> WorkflowCommand {
         20..24 => event(&run, Event::Retry),
         24..34 => event(&run, Event::Tick),
         34..40 => {
-            let attempt = if rng.random() { attempt } else { 0 };
-            event(&run, Event::Answer { order, attempt, answer: JsonText::new(&json!("yes")), refuse: false })
+            let asked = state.and_then(|state| state.steps[order].question()).map_or(0, |asked| asked.number);
+            let question = if rng.random() { asked } else { 0 };
+            event(&run, Event::Answer { order, question, answer: JsonText::new(&json!("yes")), refuse: false })
         }
         40..46 => event(&run, Event::Ask { order, attempt, question: "which?".into(), schema: None, checkpoint: None }),
         46..56 => WorkflowCommand::StepNote {

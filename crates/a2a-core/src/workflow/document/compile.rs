@@ -87,6 +87,11 @@ impl<'a> Compiler<'a> {
         self.steps.get(order).map_or("", |step| step.name.as_str())
     }
 
+    /// Names that others can use; what stands for one that could not be read is none.
+    fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.steps.iter().map(|step| step.name.as_str()).filter(|name| !name.contains('['))
+    }
+
     /// Finds the steps that a step names.
     fn link(&mut self, order: usize, step: &'a StepSpec) {
         if let Some(first) = self.positions.get(step.name.as_str()).copied().filter(|first| *first != order) {
@@ -118,7 +123,7 @@ impl<'a> Compiler<'a> {
             }
             Some(position) => Some(position),
             None => {
-                let hint = did_you_mean(name.as_str(), self.steps.iter().map(|step| step.name.as_str()));
+                let hint = did_you_mean(name.as_str(), self.names());
                 self.problem(order, field, format!("there is no step {name:?}{hint}"));
                 None
             }
@@ -290,7 +295,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn no_such_step(&self, name: &str) -> String {
-        let hint = did_you_mean(name, self.steps.iter().map(|step| step.name.as_str()));
+        let hint = did_you_mean(name, self.names());
         format!("reads steps.{name}, but there is no step {name:?}{hint}")
     }
 

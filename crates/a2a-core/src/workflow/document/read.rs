@@ -25,6 +25,10 @@ impl Default for Retry {
     }
 }
 
+/// Stands for an id that could not be read, so that the rest of the document is looked at all the same.
+const UNREAD: &str = "unread";
+
+/// Reads what can be read. What it returns is whole when it has noted no problem.
 pub(super) fn workflow(r: &mut ObjectReader<'_, '_>, namespace: &Namespace) -> Option<WorkflowSpec> {
     let named = id(r, "namespace", Namespace::parse);
     let workflow_id = id(r, "id", WorkflowId::parse);
@@ -41,7 +45,7 @@ pub(super) fn workflow(r: &mut ObjectReader<'_, '_>, namespace: &Namespace) -> O
     let result = json(r, "result");
     let timeout_s = timeout_s(r);
     let max_parallel = integer(r, "max_parallel", 1, limits::WORKFLOW_STEPS_MAX);
-    let workflow_id = workflow_id?;
+    let workflow_id = workflow_id.unwrap_or_else(|| WorkflowId::from_stored(UNREAD));
     Some(WorkflowSpec {
         namespace: named.unwrap_or_else(|| namespace.clone()),
         name: name.map_or_else(|| workflow_id.as_str().into(), Into::into),
@@ -143,21 +147,39 @@ fn steps(r: &mut ObjectReader<'_, '_>) -> Option<Vec<StepSpec>> {
     let mut positions: HashMap<StepName, usize> = HashMap::new();
     for (i, item) in list?.iter().enumerate() {
         let path = r.path_of(&format!("steps[{i}]"));
-        let Some(mut inner) = ObjectReader::open(item, path, r.problems()) else { continue };
+        // Each keeps its position, which paths of problems name. No step can have this name.
+        let unnamed = StepName::from_stored(format!("steps[{i}]"));
+        let Some(mut inner) = ObjectReader::open(item, path, r.problems()) else {
+            steps.push(unread_step(unnamed));
+            continue;
+        };
         let named = inner.has("name");
-        let step = step(&mut inner);
-        if let Some(step) = &step
-            && let Some(first) = positions.insert(step.name.clone(), i)
-        {
+        let step = step(&mut inner, unnamed);
+        if let Some(first) = positions.insert(step.name.clone(), i) {
             inner.problem("name", format!("{:?} is the name of steps[{first}] already; names are unique", step.name));
         }
         if !named {
             inner.problem("name", "is required: what other steps call it, such as \"draft\"");
         }
         inner.finish();
-        steps.extend(step);
+        steps.push(step);
     }
     Some(steps)
+}
+
+fn unread_step(name: StepName) -> StepSpec {
+    StepSpec {
+        name,
+        agent: AgentId::from_stored(UNREAD),
+        capability: None,
+        input: JsonText::empty_object(),
+        depends_on: [].into(),
+        run_if: None,
+        skip_if: None,
+        retry: Retry::default(),
+        timeout_s: None,
+        on_failure: OnFailure::Fail,
+    }
 }
 
 /// The name of a step: short enough for a table, and without characters that paths give a meaning to.
@@ -175,7 +197,7 @@ fn read_step_name(r: &mut ObjectReader<'_, '_>, name: &'static str) -> Option<St
     step_name(r.text(name)?).map_err(|error| r.problem(name, error)).ok()
 }
 
-fn step(r: &mut ObjectReader<'_, '_>) -> Option<StepSpec> {
+fn step(r: &mut ObjectReader<'_, '_>, unnamed: StepName) -> StepSpec {
     let name = read_step_name(r, "name");
     let agent = id(r, "agent", AgentId::parse);
     if !r.has("agent") {
@@ -192,9 +214,9 @@ fn step(r: &mut ObjectReader<'_, '_>) -> Option<StepSpec> {
     let retry = retry(r, Retry::default());
     let timeout_s = timeout_s(r);
     let on_failure = on_failure(r);
-    Some(StepSpec {
-        name: name?,
-        agent: agent?,
+    StepSpec {
+        name: name.unwrap_or(unnamed),
+        agent: agent.unwrap_or_else(|| AgentId::from_stored(UNREAD)),
         capability,
         input,
         depends_on: depends_on.into(),
@@ -203,7 +225,7 @@ fn step(r: &mut ObjectReader<'_, '_>) -> Option<StepSpec> {
         retry,
         timeout_s,
         on_failure,
-    })
+    }
 }
 
 /// A condition, true or false included.

@@ -14,7 +14,7 @@ fn read(document: &Value) -> Result<WorkflowSpec, Problems> {
 }
 
 fn compile(document: &Value) -> Result<Definition, Problems> {
-    Definition::compile(read(document)?, "")
+    Definition::from_document(document, "", &Namespace::default())
 }
 
 /// Fails unless the problems are these, each given by its path and a part of its message.
@@ -54,6 +54,36 @@ fn a_whole_document_is_read_and_written_without_loss() {
         }
     }
     assert_eq!(Definition::from_stored(&spec.to_json().unwrap()).unwrap().spec, spec);
+}
+
+#[test]
+fn problems_of_the_graph_are_told_with_those_of_the_fields() {
+    let document = json!({"steps": [
+        {"name": "a", "agent": "w", "retry": {"max_attempts": 0}, "depends_on": ["b", "nobody"]},
+        {"name": "b", "agnt": "w", "depends_on": ["a"]},
+        "not a step",
+        {"agent": "w", "depends_on": ["missing", 7], "input": "{{ steps.none.output }}"},
+        {"name": "gate", "agent": "builtin:gate", "input": {"question": "a\u{0}b"}},
+        {"name": "a", "agent": "builtin:wait", "input": {}}]});
+    let expected = [
+        ("id", "is required"),
+        ("steps[0].retry.max_attempts", "is 0"),
+        ("steps[0].depends_on[1]", "there is no step \"nobody\""),
+        ("steps[0].depends_on", "depends on itself: a → b → a"),
+        ("steps[1].agent", "is required"),
+        ("steps[1].agnt", "did you mean \"agent\"?"),
+        ("steps[2]", "must be an object"),
+        ("steps[3].name", "is required"),
+        ("steps[3].depends_on[0]", "there is no step \"missing\""),
+        ("steps[3].depends_on[1]", "must be an object, not a number"),
+        ("steps[3].input", "there is no step \"none\""),
+        ("steps[4].input.question", "NUL"),
+        ("steps[5].name", "is the name of steps[0] already"),
+        ("steps[5].input", "needs either seconds"),
+    ];
+    expect(compile(&document), &expected);
+    expect(compile(&json!([])), &[("", "must be an object, not a list")]);
+    expect(compile(&json!({"id": "x"})), &[("steps", "is required")]);
 }
 
 #[test]
@@ -105,6 +135,7 @@ fn all_problems_of_a_document_are_reported_at_once() {
             ("steps[4].run_if", "is empty"),
             ("steps[4].on_failure", "must not be a number"),
             ("steps[4].retry.backoff_max_ms", "less than backoff_ms"),
+            ("steps[5].name", "is the name of steps[2] already"),
             ("steps[6].name", "is the name of steps[4] already"),
         ],
     );

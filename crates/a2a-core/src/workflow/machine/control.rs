@@ -66,12 +66,17 @@ impl Work {
     }
 
     /// Does again what has failed, what was cancelled because of it, all compensations, and what was skipped and
-    /// depends on one of them.
+    /// depends on one of them. Not once a compensation has completed: what it has undone can't be told from what it has
+    /// not, and steps that depend on results whose effects are gone would go on as if they were there.
     pub(super) fn retry(&mut self) -> Verdict {
         if self.run.status != RunStatus::Failed {
             return self.refused();
         }
         let definition = Arc::clone(&self.definition);
+        let mut steps = self.steps.iter().zip(&definition.steps);
+        if steps.any(|(step, compiled)| compiled.is_compensation && step.status == StepStatus::Completed) {
+            return Verdict::Refused(Refusal::Compensated);
+        }
         let mut again: BTreeSet<usize> = self
             .steps
             .iter()

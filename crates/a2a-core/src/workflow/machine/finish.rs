@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Verdict;
 use super::work::{Work, later, shortened};
-use crate::ids::RunId;
+use crate::ids::{Revision, RunId};
 use crate::json_text::JsonText;
 use crate::workflow::command::{Refusal, StepResult};
 use crate::workflow::definition::Retry;
@@ -127,22 +127,20 @@ impl Work {
     }
 
     /// Somebody answers the question of a step, or refuses to.
-    pub(super) fn answer(&mut self, order: usize, attempt: i32, answer: &JsonText, refuse: bool) -> Verdict {
+    pub(super) fn answer(&mut self, order: usize, question: Revision, answer: &JsonText, refuse: bool) -> Verdict {
         let Some(step) = self.steps.get(order) else { return Verdict::Refused(Refusal::NoSuchStep) };
         let refused = format!("refused by {}{}", self.actor, reason(answer));
-        let asks = step.attempt == attempt;
-        let Some(Wait::Answer { completes, .. }) = step.wait.as_ref().filter(|_| asks) else {
+        let asked = step.question().map(|asked| asked.number);
+        let Some(Wait::Answer { completes, .. }) = step.wait.as_ref().filter(|_| asked == Some(question)) else {
             let is_repeated = if refuse {
                 step.status == StepStatus::Failed && step.error.as_deref() == Some(&*shortened(&refused))
             } else {
                 step.answer.as_ref() == Some(answer)
             };
-            return if is_repeated {
-                Verdict::Repeated
-            } else if asks {
-                Verdict::Refused(Refusal::Step { status: step.status })
-            } else {
-                Verdict::Refused(Refusal::Stale { status: step.status, attempt: step.attempt })
+            return match asked {
+                _ if is_repeated => Verdict::Repeated,
+                Some(current) => Verdict::Refused(Refusal::OtherQuestion { current }),
+                None => Verdict::Refused(Refusal::Step { status: step.status }),
             };
         };
         let completes = *completes;

@@ -157,8 +157,8 @@ impl Sim {
 
     pub(in crate::workflow) fn answer_event(&self, name: &str, answer: &Value, refuse: bool) -> Event {
         let order = self.order(name);
-        let attempt = self.state.steps[order].attempt;
-        Event::Answer { order, attempt, answer: JsonText::new(answer), refuse }
+        let question = self.state.steps[order].revision;
+        Event::Answer { order, question, answer: JsonText::new(answer), refuse }
     }
 }
 

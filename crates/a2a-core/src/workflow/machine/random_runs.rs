@@ -416,11 +416,11 @@ impl World {
                 checkpoint: (act.value > 1).then(|| JsonText::new(&json!("here"))),
             },
             16..=18 => {
-                // The attempt that asks, or an earlier one: an answer that comes too late.
-                let late = i32::from(act.seconds == 1);
+                // What is asked, or was before: an answer that comes too late.
+                let late = i64::from(act.seconds == 1);
                 Event::Answer {
                     order: asks,
-                    attempt: self.state.steps[asks].attempt - late,
+                    question: self.state.steps[asks].revision - late,
                     answer: JsonText::new(&json!(act.value)),
                     refuse: act.seconds == 0,
                 }
@@ -465,8 +465,8 @@ impl World {
                         self.event(&Event::Finish { order, attempt, result: outcome(order), claim_next: None });
                     }
                     step if matches!(step.wait, Some(Wait::Answer { .. })) => {
-                        let attempt = step.attempt;
-                        self.event(&Event::Answer { order, attempt, answer: JsonText::new(&json!(1)), refuse: false });
+                        let question = step.revision;
+                        self.event(&Event::Answer { order, question, answer: JsonText::new(&json!(1)), refuse: false });
                     }
                     _ => {}
                 }

@@ -386,9 +386,23 @@ fn a_question_of_a_worker_ends_its_claim_and_the_answer_comes_with_the_next() {
         schema: None,
         checkpoint: None,
     });
-    let late = Event::Answer { order: 0, attempt, answer: JsonText::new(&json!("another")), refuse: false };
-    let refusal = Refusal::Stale { status: StepStatus::Waiting, attempt: attempt + 1 };
-    assert_eq!(sim.event(&late), Verdict::Refused(refusal));
+    let current = sim.step("a").question().unwrap().number;
+    assert_eq!(sim.event(&answer), Verdict::Refused(Refusal::OtherQuestion { current }));
+    let second = sim.answer_event("a", &json!("the first"), false);
+    sim.happens(&second);
+    assert_eq!(sim.event(&second), Verdict::Repeated);
+}
+
+#[test]
+fn an_answer_to_a_gate_does_not_answer_it_once_it_asks_again() {
+    let mut sim = Sim::new(&json!({"steps": [
+        {"name": "gate", "agent": "builtin:gate", "input": {"question": "Go?"}},
+        {"name": "other", "agent": "x", "retry": {"max_attempts": 1}}]}));
+    let first = sim.answer_event("gate", &json!(true), false);
+    sim.fails("other", false);
+    sim.happens(&Event::Retry);
+    let current = sim.step("gate").question().unwrap().number;
+    assert_eq!(sim.event(&first), Verdict::Refused(Refusal::OtherQuestion { current }));
 }
 
 #[test]

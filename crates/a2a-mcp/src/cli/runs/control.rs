@@ -50,6 +50,9 @@ pub(crate) struct AnswerArgs {
     /// Which step, when several ask
     #[arg(long, value_name = "NAME")]
     step: Option<String>,
+    /// The number of the question that is meant, as `runs show` tells it: no later one is answered
+    #[arg(long, value_name = "NUMBER")]
+    question: Option<i64>,
     /// Refuse, with the reason; the step fails
     #[arg(long, value_name = "REASON")]
     refuse: Option<String>,
@@ -132,7 +135,7 @@ async fn answered(hub: &Hub, args: &AnswerArgs, actor: &Actor) -> Result<Exit, C
         (None, Some(answer)) => (argument::json_or_text(answer), false),
         (None, None) => return Err(CliError::Usage("give an answer, or --refuse with the reason".to_owned())),
     };
-    let state = hub.run_signal(&args.run, args.step.as_deref(), &answer, refuse, actor).await?;
+    let state = hub.run_signal(&args.run, args.step.as_deref(), args.question, &answer, refuse, actor).await?;
     if args.json {
         output::json(&show::document(hub, &state))?;
     } else {

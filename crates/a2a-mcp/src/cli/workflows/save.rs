@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use a2a_core::error::{Problem, Problems};
 use a2a_core::ids::{Actor, Namespace, WorkflowKey};
-use a2a_core::workflow::definition::{Definition, WorkflowSpec};
+use a2a_core::workflow::definition::Definition;
 use a2a_engine::config::Config;
 use a2a_engine::error::HubError;
 use a2a_engine::hub::{Durability, Hub, SaveOptions, WriteStatus};
@@ -133,9 +133,8 @@ fn check(sources: Vec<Source>, namespace: &Namespace) -> (Vec<Item>, Vec<(usize,
                 None
             }
             Ok(document) => {
-                let spec = WorkflowSpec::from_document(&document, &place, namespace)
-                    .and_then(|spec| Definition::compile(spec.clone(), &place).map(|_| spec.key()));
-                let key = spec.and_then(|key| match first.get(&key) {
+                let definition = Definition::from_document(&document, &place, namespace);
+                let key = definition.map(|definition| definition.spec.key()).and_then(|key| match first.get(&key) {
                     None => Ok(key),
                     Some(same) => {
                         let message = format!("{:?} stands in {same} too; give each its own id", key.id);

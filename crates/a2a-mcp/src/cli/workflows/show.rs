@@ -1,9 +1,14 @@
 //! `workflows show`.
 
+use std::sync::Arc;
+
+use a2a_core::ids::Revision;
+use a2a_core::limits::PAGE_ROWS_MAX;
 use a2a_core::workflow::definition::{Definition, Workflow};
 use a2a_core::workflow::mermaid;
 use a2a_engine::config::Config;
-use serde_json::Value;
+use a2a_engine::hub::{Hub, WorkflowVersion};
+use serde_json::{Value, json};
 
 use super::super::error::{CliError, Exit};
 use super::super::{open, output, table, yaml};
@@ -12,6 +17,12 @@ use super::super::{open, output, table, yaml};
 pub(crate) struct Args {
     /// The workflow's id, or the unique beginning of it
     id: String,
+    /// Show this earlier revision
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), conflicts_with = "history")]
+    revision: Option<Revision>,
+    /// List the revisions, the newest first
+    #[arg(long, conflicts_with = "mermaid")]
+    history: bool,
     /// Print the graph as Mermaid text
     #[arg(long, conflicts_with = "json")]
     mermaid: bool,
@@ -22,10 +33,49 @@ pub(crate) struct Args {
 
 pub(super) async fn run(args: Args, config: Config) -> Result<Exit, CliError> {
     let hub = open(config).await?;
-    let workflow = hub.workflow_get(None, &args.id).await;
+    let found = find(&hub, &args).await;
     hub.close().await;
-    show(&*workflow?, &args)?;
+    match found? {
+        Found::Workflow(workflow) => show(&workflow, &args)?,
+        Found::History(versions) => history(&versions, args.json)?,
+    }
     Ok(Exit::Done)
+}
+
+enum Found {
+    Workflow(Arc<Workflow>),
+    History(Vec<WorkflowVersion>),
+}
+
+async fn find(hub: &Hub, args: &Args) -> Result<Found, CliError> {
+    let id = &args.id;
+    let Some(revision) = args.revision else {
+        if !args.history {
+            return Ok(Found::Workflow(hub.workflow_get(None, id).await?));
+        }
+        let mut versions: Vec<WorkflowVersion> = Vec::new();
+        loop {
+            let before = versions.last().map(|version| version.workflow.revision);
+            let mut page = hub.workflow_history(None, id, before, PAGE_ROWS_MAX).await?;
+            let is_last = page.len() < PAGE_ROWS_MAX;
+            versions.append(&mut page);
+            if is_last {
+                return Ok(Found::History(versions));
+            }
+        }
+    };
+    let newest = hub.workflow_history(None, id, None, 1).await?.first().map_or(0, |newest| newest.workflow.revision);
+    let page = hub.workflow_history(None, id, Some(revision.saturating_add(1)), 1).await?;
+    let see = format!("see `a2a-mcp workflows show {id} --history`");
+    match page.into_iter().find(|version| version.workflow.revision == revision) {
+        Some(version) if version.removed_at.is_some() => {
+            Err(CliError::Failed(format!("revision {revision} of {id:?} is its removal and has no document; {see}")))
+        }
+        Some(version) => Ok(Found::Workflow(version.workflow)),
+        None => {
+            Err(CliError::Failed(format!("there is no revision {revision} of {id:?}, the newest is {newest}; {see}")))
+        }
+    }
 }
 
 fn show(workflow: &Workflow, args: &Args) -> Result<(), CliError> {
@@ -48,4 +98,36 @@ fn show(workflow: &Workflow, args: &Args) -> Result<(), CliError> {
         document => output::json(&document)?,
     }
     Ok(())
+}
+
+fn history(versions: &[WorkflowVersion], as_json: bool) -> Result<(), CliError> {
+    let kind = |version: &WorkflowVersion| if version.removed_at.is_some() { "removed" } else { "document" };
+    if as_json {
+        let rows: Vec<Value> = versions
+            .iter()
+            .map(|version| {
+                json!({
+                    "revision": version.workflow.revision,
+                    "kind": kind(version),
+                    "steps": version.workflow.spec.steps.len(),
+                    "updated_at": version.workflow.updated_at,
+                    "updated_by": version.workflow.updated_by,
+                })
+            })
+            .collect();
+        return Ok(output::json(&json!({"revisions": rows}))?);
+    }
+    let rows: Vec<Vec<String>> = versions
+        .iter()
+        .map(|version| {
+            vec![
+                version.workflow.revision.to_string(),
+                kind(version).to_owned(),
+                version.workflow.spec.steps.len().to_string(),
+                version.workflow.updated_at.to_string(),
+                version.workflow.updated_by.to_string(),
+            ]
+        })
+        .collect();
+    Ok(output::text(&table::render(&["REVISION", "KIND", "STEPS", "WHEN", "BY"], &rows, table::width()))?)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use a2a_core::ids::{Actor, Namespace};
 use a2a_core::input::ObjectReader;
+use a2a_core::json_text::JsonText;
 use a2a_core::limits;
 use a2a_engine::error::HubError;
 use a2a_engine::hub::{Hub, WorkItem, WorkOutcome, workflow_name};
@@ -17,19 +18,23 @@ use tokio::time::Instant;
 
 use crate::run_view;
 use crate::server::Server;
-use crate::text::{fenced, fitted, shortened};
+use crate::text::{fenced, fitted, part_of, shortened};
 use crate::tool_error::ToolError;
 use crate::tools::wait::read_wait;
-use crate::tools::{Answer, Arguments, Call, Definition, Effect, NOTICE, Reply, json_bytes, read_namespace};
+use crate::tools::{
+    Answer, Arguments, Call, Definition, Effect, NOTICE, RESULT_BYTES_MAX, Reply, json_bytes, read_namespace,
+};
 
-/// What the parts of a step may take of a result; together they stay below the limit of a whole one.
+/// What the parts of a step may take of a result. Fences and quotes come on top: what is too large with them is made
+/// again with half of it, and so on.
 const INPUT_BYTES_MAX: usize = 10 * 1024;
-const BRIEF_CHARS_MAX: usize = 6 * 1024;
+const BRIEF_BYTES_MAX: usize = 6 * 1024;
 const SCHEMA_BYTES_MAX: usize = 3 * 1024;
 const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
 const ANSWER_BYTES_MAX: usize = 2 * 1024;
 /// A context that is larger is left out: most steps get what they need as input.
 const CONTEXT_BYTES_MAX: usize = 2 * 1024;
+const ERROR_CHARS_MAX: usize = 1_000;
 /// A caller that goes away is noticed after at most this long.
 const SLICE: Duration = Duration::from_secs(1);
 
@@ -160,7 +165,23 @@ async fn take(hub: &Hub, args: Parsed, actor: &Actor) -> Result<Option<WorkItem>
     receive.await.unwrap_or(Err(HubError::Closed))
 }
 
+/// The step with as much of its parts as a result may hold.
 fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
+    // An escaped character takes six bytes at most, so that this share is small enough in any case.
+    const SHARE_MIN: usize = 16;
+    let mut share = 1;
+    loop {
+        let reply = reply_of(item, share)?;
+        let fits = reply.text.len() < RESULT_BYTES_MAX && json_bytes(&reply.result) < RESULT_BYTES_MAX;
+        if fits || share >= SHARE_MIN {
+            return Ok(reply);
+        }
+        share *= 2;
+    }
+}
+
+/// The step, in which each part has one of so many shares of what it may take.
+fn reply_of(item: &WorkItem, share: usize) -> Result<Reply<NextResult>, ToolError> {
     let (run, step) = (&item.run, &item.step);
     let spec = run.definition.spec.steps.get(step.order).ok_or_else(ToolError::internal)?;
     let agent = spec.agent.as_str();
@@ -179,7 +200,8 @@ fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
     set("agent", json!(agent));
     set("capability", json!(item.capability));
     set("attempt", json!(format!("{attempt} of {of}")));
-    set("last_error", json!(step.error.as_deref().map(|error| shortened(error, 1_000))));
+    let last_error = step.error.as_deref().map(|error| shortened(error, ERROR_CHARS_MAX / share));
+    set("last_error", json!(last_error));
     let deadline = [step.timeout_at, run.timeout_at].into_iter().flatten().min();
     set("deadline", json!(deadline));
 
@@ -188,16 +210,15 @@ fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
     if let Some(deadline) = deadline {
         text.push_str(&format!("\ndeadline: {deadline}"));
     }
-    if let Some(error) = &step.error {
+    if let Some(error) = last_error {
         text.push('\n');
-        text.push_str(&fenced("last-error", &[], &Value::from(shortened(error, 1_000))));
+        text.push_str(&fenced("last-error", &[], &Value::from(error)));
     }
     let mut result = NextResult { claim: Some(item.claim.clone()), notice: Some(NOTICE), ..NextResult::default() };
 
     if let Some(agent) = item.agent.as_ref().filter(|agent| !agent.spec.instructions.is_empty()) {
         let author = agent.updated_by.as_str();
-        let brief = shortened(&agent.spec.instructions, BRIEF_CHARS_MAX);
-        let is_cut = brief.len() > agent.spec.instructions.len() || !agent.spec.instructions.starts_with(&*brief);
+        let (brief, rest) = part_of(&agent.spec.instructions, 0, BRIEF_BYTES_MAX / share);
         text.push('\n');
         let of = [("agent", agent.spec.id.as_str()), ("author", author)];
         let brief = Value::from(brief);
@@ -205,7 +226,7 @@ fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
         let mut fields = Map::new();
         fields.insert("author".to_owned(), json!(author));
         fields.insert("text".to_owned(), brief);
-        if is_cut {
+        if rest.is_some() {
             let note = format!("cut; the whole: agent_list ids={} detail=full", agent.spec.id);
             text.push_str(&format!("\n{note}"));
             fields.insert("cut".to_owned(), json!(note));
@@ -215,7 +236,7 @@ fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
 
     let author = run.updated_by.as_str();
     let mut add = |tag: &str, part: &str, value: Option<Value>, bytes_max: usize| {
-        let fitted = fitted(value?, bytes_max);
+        let fitted = fitted(value?, bytes_max / share);
         text.push('\n');
         text.push_str(&fenced(tag, &[("step", name), ("author", author)], &fitted.value));
         if let Some(offset) = fitted.next_offset {
@@ -233,10 +254,17 @@ fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
     result.answer = add("answer", "answer", step.answer.as_ref().and_then(run_view::json), ANSWER_BYTES_MAX);
     result.checkpoint =
         add("checkpoint", "checkpoint", step.checkpoint.as_ref().and_then(run_view::json), CHECKPOINT_BYTES_MAX);
-    let context = run_view::json(&run.context).filter(|context| {
-        context.as_object().is_none_or(|fields| !fields.is_empty()) && json_bytes(context) <= CONTEXT_BYTES_MAX
-    });
+    let context =
+        run_view::json(&run.context).filter(|context| context.as_object().is_none_or(|fields| !fields.is_empty()));
+    let (context, left_out) = small_enough(context, CONTEXT_BYTES_MAX / share);
     result.context = add("run-context", "context", context, CONTEXT_BYTES_MAX);
+    let mut note = |part: &str, note: String| {
+        text.push_str(&format!("\n{note}"));
+        fields.insert(format!("{part}_cut"), json!(note));
+    };
+    if let Some(bytes) = left_out {
+        note("context", format!("the context has {bytes} bytes; read it: workflow_status run={} part=context", run.id));
+    }
 
     let capability = item
         .agent
@@ -244,18 +272,19 @@ fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
         .zip(item.capability.as_deref())
         .and_then(|(agent, name)| agent.spec.capabilities.iter().find(|capability| &*capability.name == name));
     if let Some(capability) = capability {
-        let schema = |schema: &Option<a2a_core::json_text::JsonText>| {
-            schema.as_ref().and_then(run_view::json).filter(|schema| json_bytes(schema) <= SCHEMA_BYTES_MAX)
+        let mut schema = |part: &str, schema: &Option<JsonText>| {
+            let schema = schema.as_ref().and_then(run_view::json);
+            let (schema, left_out) = small_enough(schema, SCHEMA_BYTES_MAX / share);
+            if let Some(bytes) = left_out {
+                note(part, format!("the {part} has {bytes} bytes; read it: agent_list ids={agent} detail=full"));
+            }
+            schema
         };
-        result.input_schema = schema(&capability.input_schema);
-        result.output_schema = schema(&capability.output_schema);
+        result.input_schema = schema("input_schema", &capability.input_schema);
+        result.output_schema = schema("output_schema", &capability.output_schema);
         if let Some(schema) = &result.output_schema {
             text.push('\n');
             text.push_str(&fenced("output-schema", &[("capability", &capability.name)], schema));
-        } else if capability.output_schema.is_some() {
-            let note = format!("the output schema is large; read it: agent_list ids={agent} detail=full");
-            text.push_str(&format!("\n{note}"));
-            fields.insert("output_schema_cut".to_owned(), json!(note));
         }
     }
     let output = if result.output_schema.is_some() { "output that fits output_schema" } else { "output=any JSON" };
@@ -267,4 +296,12 @@ fn reply(item: &WorkItem) -> Result<Reply<NextResult>, ToolError> {
     text.push_str(&format!("\nhand in: {}", result.next));
     result.step = Some(fields);
     Ok(Reply { about: Some(agent.to_owned()), ..Reply::new(result, text) })
+}
+
+/// What is shown whole or not at all: the value, or how many bytes it has when that is too much.
+fn small_enough(value: Option<Value>, bytes_max: usize) -> (Option<Value>, Option<usize>) {
+    match value.as_ref().map(json_bytes) {
+        Some(bytes) if bytes > bytes_max => (None, Some(bytes)),
+        _ => (value, None),
+    }
 }

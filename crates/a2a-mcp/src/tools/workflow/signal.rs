@@ -1,5 +1,6 @@
 //! `workflow_signal`
 
+use a2a_core::ids::Revision;
 use a2a_core::input::ObjectReader;
 use futures_util::FutureExt as _;
 use rmcp::handler::server::router::tool::ToolRoute;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use super::{RunResult, read_name, read_run, run_reply};
 use crate::server::Server;
-use crate::tools::{Answer, Arguments, Call, Definition, Effect};
+use crate::tools::{Answer, Arguments, Call, Definition, Effect, read_revision};
 
 pub(super) fn route() -> ToolRoute<Server> {
     crate::tools::route(
@@ -29,6 +30,8 @@ struct SignalArgs {
     run: String,
     /// If several ask.
     step: Option<String>,
+    /// Its number, so that no later one is answered.
+    question: Option<i64>,
     /// JSON; with refuse the reason.
     answer: Option<Value>,
     refuse: Option<bool>,
@@ -37,6 +40,7 @@ struct SignalArgs {
 struct Parsed {
     run: String,
     step: Option<String>,
+    question: Option<Revision>,
     answer: Value,
     refuse: bool,
 }
@@ -55,19 +59,20 @@ impl Arguments for Parsed {
     fn read(r: &mut ObjectReader<'_, '_>) -> Option<Self> {
         let run = read_run(r);
         let step = read_name(r, "step");
+        let question = read_revision(r, "question");
         let refuse = r.boolean("refuse").unwrap_or(false);
         let answer = r.value("answer").cloned();
         if answer.is_none() && !refuse {
             r.problem("answer", "is required, unless refuse is true: what the step asks for");
         }
-        Some(Self { run: run?, step, answer: answer.unwrap_or(Value::Null), refuse })
+        Some(Self { run: run?, step, question, answer: answer.unwrap_or(Value::Null), refuse })
     }
 }
 
 fn run<'s>(call: Call<'s>, args: Parsed) -> Answer<'s, RunResult> {
     async move {
-        let Parsed { run, step, answer, refuse } = args;
-        let state = call.hub.run_signal(&run, step.as_deref(), &answer, refuse, &call.actor).await?;
+        let Parsed { run, step, question, answer, refuse } = args;
+        let state = call.hub.run_signal(&run, step.as_deref(), question, &answer, refuse, &call.actor).await?;
         let mut reply = run_reply(call.hub, &state, false);
         let done = if refuse { "refused" } else { "answered" };
         reply.text = format!("{done}; {}", reply.text);

@@ -46,7 +46,7 @@ struct StatusArgs {
     detail: Option<String>,
     /// With its input and output.
     step: Option<String>,
-    /// input, output, checkpoint, context or result, as text from offset
+    /// input, output, answer, checkpoint, context or result, as text from offset
     part: Option<String>,
     offset: Option<usize>,
     mermaid: Option<bool>,
@@ -66,15 +66,17 @@ struct StatusArgs {
 enum Part {
     Input,
     Output,
+    Answer,
     Checkpoint,
     Context,
     Result,
 }
 
 impl Part {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("input", Self::Input),
         ("output", Self::Output),
+        ("answer", Self::Answer),
         ("checkpoint", Self::Checkpoint),
         ("context", Self::Context),
         ("result", Self::Result),
@@ -86,7 +88,7 @@ impl Part {
 
     /// Whether it belongs to a step, and not to the run.
     fn is_of_a_step(self) -> bool {
-        matches!(self, Self::Input | Self::Output | Self::Checkpoint)
+        matches!(self, Self::Input | Self::Output | Self::Answer | Self::Checkpoint)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use a2a_core::workflow::mermaid;
-use a2a_core::workflow::run::{RunState, StepStatus, Wait};
+use a2a_core::workflow::run::{RunState, StepStatus};
 use a2a_engine::error::HubError;
 use a2a_engine::hub::workflow_name;
 use serde_json::{Map, Value, json};
@@ -221,9 +221,10 @@ async fn one_step(call: &Call<'_>, state: &Arc<RunState>, name: &str) -> Result<
     ] {
         set(name, json!(at));
     }
-    if let (Some(Wait::Answer { question, schema, .. }), StepStatus::Waiting) = (&step.wait, step.status) {
-        set("question", json!(crate::text::shortened(question, 2_000)));
-        let schema = schema.as_deref().and_then(|schema| serde_json::from_str(schema).ok());
+    if let Some(asked) = step.question() {
+        set("question", json!(crate::text::shortened(asked.text, 2_000)));
+        set("question_number", json!(asked.number));
+        let schema = asked.schema.and_then(|schema| serde_json::from_str(schema).ok());
         set("answer_schema", schema.map_or(Value::Null, |schema| fitted(schema, OUTPUT_BYTES_MAX).value));
     }
     let parts = [
@@ -265,6 +266,7 @@ async fn part_text(
                     let payload = if part == Part::Input { payloads.input } else { payloads.output };
                     payload.as_ref().and_then(run_view::json)
                 }
+                Part::Answer => step.answer.as_ref().and_then(run_view::json),
                 Part::Checkpoint => step.checkpoint.as_ref().and_then(run_view::json),
                 Part::Context => run_view::json(&state.run.context),
                 Part::Result => state.run.result.as_ref().and_then(run_view::json),

@@ -24,6 +24,9 @@ use crate::runner::{Checked, capability_of};
 /// A worker that is not heard of for so long has lost its step. Renewed by every call about the claim.
 pub const PROGRESS_WITHIN: Duration = Duration::from_secs(30 * 60);
 
+/// How long a call that waits no more goes on claiming when others are always quicker.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A step that a session has taken.
 #[derive(Debug, Clone)]
 pub struct WorkItem {
@@ -94,10 +97,11 @@ impl Hub {
             running.contacts.pulled(&agent, actor);
             wanted.push(agent.spec.id.clone());
         }
+        let patience = until.max(Instant::now() + CLAIM_PATIENCE);
         let mut changed = self.inner.workflows.changed();
         loop {
             changed.mark_unchanged();
-            if let Some(item) = self.work_claim(running, &namespace, &wanted, actor).await? {
+            if let Some(item) = self.work_claim(running, &namespace, &wanted, patience, actor).await? {
                 return Ok(Some(item));
             }
             match tokio::time::timeout_at(until, changed.changed()).await {
@@ -114,11 +118,12 @@ impl Hub {
         running: &Running,
         namespace: &Namespace,
         agents: &[AgentId],
+        patience: Instant,
         actor: &Actor,
     ) -> Result<Option<WorkItem>, HubError> {
         let lease = running.runner.settings().pull_lease;
         let mut lost: HashSet<ReadyStep> = HashSet::new();
-        loop {
+        while Instant::now() < patience {
             if running.runner.is_closing() {
                 return Err(HubError::Closed);
             }
@@ -138,6 +143,7 @@ impl Hub {
                 return Ok(Some(item));
             }
         }
+        Ok(None)
     }
 
     /// `None` when the input does not fit, so that the step has failed.

@@ -164,6 +164,29 @@ impl Hub {
         }
     }
 
+    /// One revision of a workflow.
+    ///
+    /// # Errors
+    /// As [`Hub::workflow_history`], and when there is no such revision or it is a removal.
+    pub async fn workflow_revision(
+        &self,
+        namespace: Option<&Namespace>,
+        id: &str,
+        revision: Revision,
+    ) -> Result<Arc<Workflow>, HubError> {
+        let page = self.workflow_history(namespace, id, Some(revision.saturating_add(1)), 1).await?;
+        let reason = match page.into_iter().find(|version| version.workflow.revision == revision) {
+            Some(version) if version.removed_at.is_none() => return Ok(version.workflow),
+            Some(_) => format!("revision {revision} of {id:?} is its removal and has no document; take another one"),
+            None => {
+                let newest = self.workflow_history(namespace, id, None, 1).await?;
+                let newest = newest.first().map_or(0, |version| version.workflow.revision);
+                format!("there is no revision {revision} of {id:?}; the newest is {newest}")
+            }
+        };
+        Err(HubError::Refused { reason })
+    }
+
     /// Workflows of a namespace, sorted by id.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::{TOOLS, World, call, on_both, open, refused, whole_call};
 
 /// What the tools on workflows, runs and work may take of the list that every session reads.
-const LIST_BYTES_MAX: usize = 8_800;
+const LIST_BYTES_MAX: usize = 8_900;
 /// The largest structured result.
 const RESULT_BYTES_MAX: usize = 32 * 1024;
 
@@ -123,6 +123,12 @@ async fn a_dry_run_changes_nothing_and_tells_what_it_would() {
     assert_eq!(refused(&server, "workflow_save", conflict).await.code, "conflict");
     assert_eq!(call(&server, "workflow_save", json!({"id": "w", "remove": true})).await["status"], "removed");
     assert_eq!(refused(&server, "workflow_save", json!({"id": "never", "remove": true})).await.code, "not_found");
+    let revision = |n: i64| json!({"list": "workflows", "workflow": "w", "revision": n});
+    let first = call(&server, "workflow_status", revision(1)).await;
+    assert_eq!((&first["workflows"][0]["revision"], &first["workflows"][0]["id"]), (&json!(1), &json!("w")), "{first}");
+    assert!(refused(&server, "workflow_status", revision(2)).await.text.contains("is its removal"));
+    assert!(refused(&server, "workflow_status", revision(3)).await.text.contains("the newest is 2"));
+    assert_eq!(refused(&server, "workflow_status", json!({"revision": 1})).await.code, "invalid");
     server.finish().await;
 }
 

@@ -48,32 +48,20 @@ enum Found {
 }
 
 async fn find(hub: &Hub, args: &Args) -> Result<Found, CliError> {
-    let id = &args.id;
-    let Some(revision) = args.revision else {
-        if !args.history {
-            return Ok(Found::Workflow(hub.workflow_get(None, id).await?));
-        }
-        let mut versions: Vec<WorkflowVersion> = Vec::new();
-        loop {
-            let before = versions.last().map(|version| version.workflow.revision);
-            let mut page = hub.workflow_history(None, id, before, PAGE_ROWS_MAX).await?;
-            let is_last = page.len() < PAGE_ROWS_MAX;
-            versions.append(&mut page);
-            if is_last {
-                return Ok(Found::History(versions));
-            }
-        }
-    };
-    let newest = hub.workflow_history(None, id, None, 1).await?.first().map_or(0, |newest| newest.workflow.revision);
-    let page = hub.workflow_history(None, id, Some(revision.saturating_add(1)), 1).await?;
-    let see = format!("see `a2a-mcp workflows show {id} --history`");
-    match page.into_iter().find(|version| version.workflow.revision == revision) {
-        Some(version) if version.removed_at.is_some() => {
-            Err(CliError::Failed(format!("revision {revision} of {id:?} is its removal and has no document; {see}")))
-        }
-        Some(version) => Ok(Found::Workflow(version.workflow)),
-        None => {
-            Err(CliError::Failed(format!("there is no revision {revision} of {id:?}, the newest is {newest}; {see}")))
+    if let Some(revision) = args.revision {
+        return Ok(Found::Workflow(hub.workflow_revision(None, &args.id, revision).await?));
+    }
+    if !args.history {
+        return Ok(Found::Workflow(hub.workflow_get(None, &args.id).await?));
+    }
+    let mut versions: Vec<WorkflowVersion> = Vec::new();
+    loop {
+        let before = versions.last().map(|version| version.workflow.revision);
+        let mut page = hub.workflow_history(None, &args.id, before, PAGE_ROWS_MAX).await?;
+        let is_last = page.len() < PAGE_ROWS_MAX;
+        versions.append(&mut page);
+        if is_last {
+            return Ok(Found::History(versions));
         }
     }
 }

@@ -30,7 +30,7 @@ struct SignalArgs {
     run: String,
     /// If several ask.
     step: Option<String>,
-    /// Its number, so that no later one is answered.
+    /// Its number in workflow_status.
     question: Option<i64>,
     /// JSON; with refuse the reason.
     answer: Option<Value>,

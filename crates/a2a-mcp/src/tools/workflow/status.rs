@@ -5,7 +5,7 @@ mod one;
 
 use std::time::Duration;
 
-use a2a_core::ids::Namespace;
+use a2a_core::ids::{Namespace, Revision};
 use a2a_core::input::ObjectReader;
 use a2a_core::limits;
 use a2a_core::workflow::run::RunStatus;
@@ -19,7 +19,7 @@ use super::read_name;
 use crate::run_view::{RunRow, StepRow};
 use crate::server::Server;
 use crate::tools::wait::read_wait;
-use crate::tools::{Answer, Arguments, Call, Definition, Effect, read_namespace};
+use crate::tools::{Answer, Arguments, Call, Definition, Effect, read_namespace, read_revision};
 
 const LIMIT_DEFAULT: usize = 20;
 
@@ -56,6 +56,8 @@ struct StatusArgs {
     status: Option<String>,
     /// Its runs; with list=workflows its document.
     workflow: Option<String>,
+    /// Of that document.
+    revision: Option<i64>,
     limit: Option<usize>,
     cursor: Option<String>,
     namespace: Option<String>,
@@ -108,6 +110,7 @@ struct ListRequest {
     workflows: bool,
     status: Option<RunStatus>,
     workflow: Option<String>,
+    revision: Option<Revision>,
     limit: usize,
     cursor: Option<String>,
     namespace: Option<Namespace>,
@@ -140,6 +143,10 @@ impl Arguments for Parsed {
         let workflows = r.choice("list", &[("runs", false), ("workflows", true)]).unwrap_or(false);
         let status = read_status(r);
         let workflow = r.text_chars("workflow", limits::ID_CHARS_MAX).map(str::to_owned);
+        let revision = read_revision(r, "revision");
+        if revision.is_some() && !(workflows && workflow.is_some()) {
+            r.problem("revision", "is that of a saved workflow; give list=workflows and workflow too");
+        }
         let limit = r.integer("limit", 0..=i64::try_from(limits::PAGE_ROWS_MAX).unwrap_or(i64::MAX));
         let cursor = r.text_chars("cursor", 1_000).map(str::to_owned);
         let namespace = read_namespace(r);
@@ -165,6 +172,7 @@ impl Arguments for Parsed {
                 workflows,
                 status,
                 workflow,
+                revision,
                 limit: limit.and_then(|n| usize::try_from(n).ok()).unwrap_or(LIMIT_DEFAULT),
                 cursor,
                 namespace,

@@ -20,7 +20,11 @@ const DESCRIPTION_CHARS: usize = 160;
 pub(super) async fn answer(call: &Call<'_>, request: ListRequest) -> Result<Reply<StatusResult>, ToolError> {
     match (request.workflows, &request.workflow) {
         (true, Some(id)) => {
-            let workflow = call.hub.workflow_get(request.namespace.as_ref(), id).await?;
+            let namespace = request.namespace.as_ref();
+            let workflow = match request.revision {
+                Some(revision) => call.hub.workflow_revision(namespace, id, revision).await?,
+                None => call.hub.workflow_get(namespace, id).await?,
+            };
             document(&workflow)
         }
         (true, None) => workflows(call, &request).await,

@@ -7,6 +7,9 @@
 //! Invariant: what an agent or a workflow says is only ever looked up in the operator's file
 //! ([`OperatorFile`]). Nothing stored can name a program, a server or an origin that this
 //! file does not have.
+//!
+//! Invariant: nothing that others say leaves this module with a secret of that file in it ([`Redaction`]). What is cut
+//! before has [`CUT`] at the cut.
 
 mod a2a;
 mod builtin;
@@ -15,6 +18,8 @@ mod command;
 mod contact_tests;
 mod http;
 mod mcp;
+mod redacted;
+mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -29,8 +34,10 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use self::redacted::Redacted;
 use crate::egress::Egress;
-use crate::operator::OperatorFile;
+use crate::operator::redaction::CUT;
+use crate::operator::{OperatorFile, Redaction};
 
 /// Somebody waits for the answer when it is asked whether an agent is there.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
@@ -211,6 +218,8 @@ pub(crate) trait Execute: Send + Sync {
 /// All executors of a process.
 pub struct Executors {
     kinds: Vec<(ExecutorKind, Box<dyn Execute>)>,
+    /// For everything that others say, which leaves this module by way of it.
+    redaction: Redaction,
 }
 
 impl std::fmt::Debug for Executors {
@@ -228,6 +237,7 @@ impl Executors {
     }
 
     pub(crate) fn with_egress(operator: Arc<OperatorFile>, egress: Arc<Egress>) -> Self {
+        let redaction = operator.redaction().clone();
         let kinds: Vec<(ExecutorKind, Box<dyn Execute>)> = vec![
             (ExecutorKind::Builtin, Box::new(builtin::Builtin)),
             (ExecutorKind::A2a, Box::new(a2a::A2a::new(egress.clone()))),
@@ -235,7 +245,7 @@ impl Executors {
             (ExecutorKind::Http, Box::new(http::Http::new(egress))),
             (ExecutorKind::Command, Box::new(command::Command::new(operator))),
         ];
-        Self { kinds }
+        Self { kinds, redaction }
     }
 
     /// Whether this process can run the steps of an agent.
@@ -253,13 +263,16 @@ impl Executors {
             Err(missing) => return missing.into(),
         };
         let (run, step, kind) = (work.run.clone(), work.step.clone(), work.executor.kind);
+        // What is built in hears of no secrets, and gives back what it was given.
+        let redaction = if kind == ExecutorKind::Builtin { Redaction::default() } else { self.redaction.clone() };
+        let context = Arc::new(Redacted { context, redaction: redaction.clone() });
         // The executor is not used again after a panic in a way that could see a broken state: what it shares is
         // behind locks that are not held while anything else runs.
         let executing = AssertUnwindSafe(async { executor.execute(work, context).await }).catch_unwind();
         match executing.await {
-            Ok(done) => done,
+            Ok(done) => redacted::done(&redaction, done),
             Err(panic) => {
-                let message = panic_message(panic.as_ref());
+                let message = &*redaction.text(panic_message(panic.as_ref()));
                 tracing::error!(%run, %step, %kind, message, "an executor has panicked");
                 Done::failed(format!("internal error: the {kind} executor has panicked: {message}"))
             }
@@ -274,7 +287,7 @@ impl Executors {
         let settings = settings_of(executor);
         let checking = self.of_kind(executor.kind)?.check(&settings);
         match tokio::time::timeout(CHECK_LIMIT, checking).await {
-            Ok(checked) => checked,
+            Ok(checked) => checked.map(|contact| redacted::contact(&self.redaction, contact)),
             Err(_) => Ok(Contact::not_reached(format!("no answer within {}", seconds(CHECK_LIMIT)))),
         }
     }
@@ -302,14 +315,15 @@ fn settings_of(executor: &Executor) -> Value {
     executor.settings.value().unwrap_or_default()
 }
 
-/// Text from outside in a form and length that fits into an error: one line without control characters.
+/// Text from outside in a form and length that fits into an error: one line without control characters, with [`CUT`] at
+/// its end when it was longer.
 pub(crate) fn excerpt(bytes: &[u8], chars_max: usize) -> String {
     let text = String::from_utf8_lossy(bytes);
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let words: Vec<&str> = plain.split_whitespace().collect();
     let line = words.join(" ");
     match line.char_indices().nth(chars_max) {
-        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default()),
+        Some((end, _)) => format!("{}{CUT}", line.get(..end).unwrap_or_default()),
         None => line,
     }
 }

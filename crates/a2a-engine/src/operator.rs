@@ -36,9 +36,13 @@
 //! ```
 //!
 //! `${NAME}` stands for a variable of the environment in headers, signing keys and `env`; `$${` means `${` itself.
+//!
+//! The values of headers, signing keys and `env` are taken for secrets, which are taken out of everything that programs
+//! and servers say ([`Redaction`]); not so variables such as `PATH` and headers such as `Accept`.
 
 mod access;
 mod read;
+pub(crate) mod redaction;
 mod secret;
 mod substitute;
 #[cfg(test)]
@@ -52,6 +56,7 @@ use std::time::Duration;
 use a2a_core::error::Problems;
 use reqwest::header::HeaderMap;
 
+pub use redaction::Redaction;
 pub use secret::Secret;
 
 use crate::egress::OriginPattern;
@@ -76,6 +81,8 @@ pub struct OperatorFile {
     pub mcp_servers: BTreeMap<Box<str>, McpServer>,
     /// Commands by name.
     pub commands: BTreeMap<Box<str>, CommandEntry>,
+    /// Takes the secrets of the file out of texts.
+    redaction: Redaction,
 }
 
 /// Hosts that may be reached.
@@ -184,6 +191,12 @@ impl OperatorFile {
     /// All problems, each with its path in the document.
     pub fn parse(yaml: &[u8], variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Problems> {
         read::parse(yaml, variable).map(|file| Self { exists: true, ..file })
+    }
+
+    /// Takes the secrets of the file out of texts.
+    #[must_use]
+    pub fn redaction(&self) -> &Redaction {
+        &self.redaction
     }
 
     /// Names the file in messages.

@@ -31,6 +31,7 @@ use serde_json::Value;
 
 use super::{Contact, Done, Execute, Missing, StepContext, StepWork, excerpt, seconds, text_setting};
 use crate::egress::{BodyError, Egress, read_body_limited, transport_error};
+use crate::operator::redaction::CUT;
 
 /// A step without a limit of its own.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
@@ -161,7 +162,7 @@ async fn failure(response: Response) -> Done {
     let said = beginning(response).await;
     if !said.is_empty() {
         error.push_str(": ");
-        error.push_str(&excerpt(&said, ERROR_CHARS_MAX));
+        error.push_str(&said);
     }
     Done::Failed { error, retryable: is_retryable(status) }
 }
@@ -179,15 +180,23 @@ fn retry_after(headers: &HeaderMap) -> Option<String> {
 }
 
 /// What an error response begins with; what comes after is not read.
-async fn beginning(mut response: Response) -> Vec<u8> {
+async fn beginning(mut response: Response) -> String {
     let mut body = Vec::new();
-    // A response that breaks off has still told its status, which is what counts.
-    while let Ok(Some(chunk)) = response.chunk().await {
-        body.extend_from_slice(&chunk);
-        if body.len() >= ERROR_BYTES_MAX {
-            body.truncate(ERROR_BYTES_MAX);
-            break;
+    let is_whole = loop {
+        match response.chunk().await {
+            Ok(None) => break true,
+            // A response that breaks off has still told its status, which is what counts.
+            Err(_) => break false,
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
         }
+        if body.len() > ERROR_BYTES_MAX {
+            body.truncate(ERROR_BYTES_MAX);
+            break false;
+        }
+    };
+    let mut said = excerpt(&body, ERROR_CHARS_MAX);
+    if !is_whole && !said.is_empty() && !said.ends_with(CUT) {
+        said.push(CUT);
     }
-    body
+    said
 }

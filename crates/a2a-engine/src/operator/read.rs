@@ -1,5 +1,6 @@
 //! From the text of the operator's file to what it allows.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,11 +8,15 @@ use std::time::Duration;
 use a2a_core::error::{Problem, Problems};
 use a2a_core::input::{ObjectReader, read_object};
 use a2a_core::limits;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
+use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::substitute::substitute;
-use super::{AllowedOrigin, CommandEntry, McpConnection, McpServer, OperatorFile, Secret};
+use super::{AllowedOrigin, CommandEntry, McpConnection, McpServer, OperatorFile, Redaction, Secret};
 use crate::egress::{Origin, OriginPattern};
 
 const ENTRIES_MAX: usize = 1_000;
@@ -40,9 +45,14 @@ const HEADERS_REFUSED: [&str; 12] = [
     "a2a-signature",
 ];
 
-type Variables<'v> = &'v dyn Fn(&str) -> Option<String>;
+/// The environment, and what is read with it.
+struct Variables<'v> {
+    lookup: &'v dyn Fn(&str) -> Option<String>,
+    secrets: RefCell<Vec<Secret>>,
+}
 
-pub(super) fn parse(yaml: &[u8], variable: Variables<'_>) -> Result<OperatorFile, Problems> {
+pub(super) fn parse(yaml: &[u8], lookup: &dyn Fn(&str) -> Option<String>) -> Result<OperatorFile, Problems> {
+    let variable = &Variables { lookup, secrets: RefCell::default() };
     let budget = serde_saphyr::budget! {
         max_reader_input_bytes: None,
         max_events: 2 * YAML_NODES_MAX,
@@ -68,6 +78,10 @@ pub(super) fn parse(yaml: &[u8], variable: Variables<'_>) -> Result<OperatorFile
         read_signing_keys(r, &mut file.egress, variable);
         file.mcp_servers = read_mcp(r, &file.egress, variable);
         file.commands = named(r, "commands", |r| read_command(r, variable));
+        match Redaction::new(variable.secrets.borrow().iter().map(Secret::expose)) {
+            Ok(redaction) => file.redaction = redaction,
+            Err(message) => r.problem("", message),
+        }
         Some(file)
     })
 }
@@ -138,7 +152,7 @@ fn named<T>(
     entries
 }
 
-fn read_egress(r: &mut ObjectReader<'_, '_>, variable: Variables<'_>) -> Vec<AllowedOrigin> {
+fn read_egress(r: &mut ObjectReader<'_, '_>, variable: &Variables<'_>) -> Vec<AllowedOrigin> {
     nested(r, "egress", |r| {
         let mut allowed: Vec<AllowedOrigin> = Vec::new();
         for (index, value) in r.list("allow", ENTRIES_MAX).unwrap_or_default().iter().enumerate() {
@@ -159,7 +173,7 @@ fn read_allowed(
     value: &Value,
     path: &str,
     problems: &mut Vec<Problem>,
-    variable: Variables<'_>,
+    variable: &Variables<'_>,
 ) -> Option<AllowedOrigin> {
     let pattern = |text: &str, path: String, problems: &mut Vec<Problem>| match OriginPattern::parse(text) {
         Ok(origin) => Some(origin),
@@ -185,7 +199,7 @@ fn read_allowed(
     Some(AllowedOrigin { origin: origin?, private, headers, signing_key: None })
 }
 
-fn read_headers(r: &mut ObjectReader<'_, '_>, variable: Variables<'_>) -> HeaderMap {
+fn read_headers(r: &mut ObjectReader<'_, '_>, variable: &Variables<'_>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (path, key, secret) in read_secrets(r, "headers", variable) {
         let mut problem =
@@ -214,7 +228,7 @@ fn read_headers(r: &mut ObjectReader<'_, '_>, variable: Variables<'_>) -> Header
 fn read_secrets<'a>(
     r: &mut ObjectReader<'a, '_>,
     name: &'static str,
-    variable: Variables<'_>,
+    variable: &Variables<'_>,
 ) -> Vec<(String, &'a str, Secret)> {
     let mut secrets = Vec::new();
     let Some((path, object)) = fields(r, name) else { return secrets };
@@ -222,18 +236,63 @@ fn read_secrets<'a>(
         let path = field_path(&path, key);
         let read = match value {
             Value::String(text) if text.contains('\0') => Err("holds a NUL character; remove it".to_owned()),
-            Value::String(text) => substitute(text, variable),
+            Value::String(text) => substitute(text, variable.lookup),
             _ => Err("must be a text; put it in quotes".to_owned()),
         };
         match read {
-            Ok(secret) => secrets.push((path, key.as_str(), secret)),
+            Ok((secret, variables)) => {
+                if !is_public(name, key) {
+                    let mut found = variable.secrets.borrow_mut();
+                    found.extend(secrets_in(&secret));
+                    found.extend(variables);
+                }
+                secrets.push((path, key.as_str(), secret));
+            }
             Err(message) => r.problems().push(Problem { path, message }),
         }
     }
     secrets
 }
 
-fn read_signing_keys(r: &mut ObjectReader<'_, '_>, egress: &mut [AllowedOrigin], variable: Variables<'_>) {
+/// Whether a value is no secret by its name, and stands in many texts besides.
+fn is_public(field: &str, name: &str) -> bool {
+    match field {
+        // Variables to which POSIX gives a meaning.
+        "env" => {
+            name.starts_with("LC_")
+                || ["HOME", "LANG", "LOGNAME", "PATH", "PWD", "SHELL", "TERM", "TMPDIR", "TZ", "USER"].contains(&name)
+        }
+        "headers" => {
+            let name = name.to_ascii_lowercase();
+            name.starts_with("accept") || name == "user-agent"
+        }
+        _ => false,
+    }
+}
+
+/// A value, and what of it may be said alone: credentials without their scheme, and the password among them.
+fn secrets_in(value: &Secret) -> Vec<Secret> {
+    let text = value.expose();
+    let mut secrets = vec![text.to_owned()];
+    if let Some((scheme, credentials)) = text.split_once(' ') {
+        let decoded = (scheme.eq_ignore_ascii_case("basic")).then(|| STANDARD.decode(credentials.trim()).ok());
+        let user_and_password = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+        if scheme.chars().all(|c| c.is_ascii_alphanumeric()) && !credentials.contains(' ') {
+            secrets.push(credentials.to_owned());
+        }
+        if let Some(both) = user_and_password {
+            secrets.extend(both.split_once(':').map(|(_, password)| password.to_owned()));
+            secrets.push(both);
+        }
+    }
+    // Such as the one of a database.
+    if let Some(password) = Url::parse(text).ok().as_ref().and_then(Url::password) {
+        secrets.push(percent_decode_str(password).decode_utf8_lossy().into_owned());
+    }
+    secrets.into_iter().map(Secret::new).collect()
+}
+
+fn read_signing_keys(r: &mut ObjectReader<'_, '_>, egress: &mut [AllowedOrigin], variable: &Variables<'_>) {
     nested(r, "http", |r| {
         for (path, key, secret) in read_secrets(r, "signing_keys", variable) {
             let message = match OriginPattern::parse(key) {
@@ -256,7 +315,7 @@ fn read_signing_keys(r: &mut ObjectReader<'_, '_>, egress: &mut [AllowedOrigin],
 fn read_mcp(
     r: &mut ObjectReader<'_, '_>,
     egress: &[AllowedOrigin],
-    variable: Variables<'_>,
+    variable: &Variables<'_>,
 ) -> BTreeMap<Box<str>, McpServer> {
     nested(r, "mcp", |r| named(r, "servers", |r| read_mcp_server(r, egress, variable))).unwrap_or_default()
 }
@@ -264,7 +323,7 @@ fn read_mcp(
 fn read_mcp_server(
     r: &mut ObjectReader<'_, '_>,
     egress: &[AllowedOrigin],
-    variable: Variables<'_>,
+    variable: &Variables<'_>,
 ) -> Option<McpServer> {
     let tools = read_tools(r);
     let connection = match (r.has("argv"), r.has("url")) {
@@ -348,7 +407,7 @@ fn read_argv(r: &mut ObjectReader<'_, '_>) -> Option<Vec<String>> {
     (!argv.is_empty() && argv.len() == values.len()).then_some(argv)
 }
 
-fn read_env(r: &mut ObjectReader<'_, '_>, variable: Variables<'_>) -> BTreeMap<String, Secret> {
+fn read_env(r: &mut ObjectReader<'_, '_>, variable: &Variables<'_>) -> BTreeMap<String, Secret> {
     let mut env = BTreeMap::new();
     for (path, key, secret) in read_secrets(r, "env", variable) {
         if key.is_empty() || key.contains(['=', '\0']) {
@@ -368,7 +427,7 @@ fn read_cwd(r: &mut ObjectReader<'_, '_>) -> Option<PathBuf> {
     Some(path)
 }
 
-fn read_command(r: &mut ObjectReader<'_, '_>, variable: Variables<'_>) -> Option<CommandEntry> {
+fn read_command(r: &mut ObjectReader<'_, '_>, variable: &Variables<'_>) -> Option<CommandEntry> {
     let argv = read_argv(r);
     let env = read_env(r, variable);
     let cwd = read_cwd(r);

@@ -2,8 +2,12 @@
 
 use super::Secret;
 
-/// Replaces `${NAME}` by that variable; `$${` is `${` itself.
-pub(super) fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
+/// Replaces `${NAME}` by that variable; `$${` is `${` itself. Returns the values of the variables too.
+pub(super) fn substitute(
+    text: &str,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Secret, Vec<Secret>), String> {
+    let mut variables = Vec::new();
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
@@ -25,11 +29,14 @@ pub(super) fn substitute(text: &str, variable: &dyn Fn(&str) -> Option<String>) 
             return Err("has something other than the name of a variable between ${ and }".to_owned());
         }
         match variable(name) {
-            Some(value) if !value.is_empty() => result.push_str(&value),
+            Some(value) if !value.is_empty() => {
+                result.push_str(&value);
+                variables.push(Secret::new(value));
+            }
             _ => return Err(format!("needs the environment variable {name}, which is not set")),
         }
         rest = after;
     }
     result.push_str(rest);
-    Ok(Secret::new(result))
+    Ok((Secret::new(result), variables))
 }

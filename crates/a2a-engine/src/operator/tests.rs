@@ -221,3 +221,43 @@ mod on_disk {
         assert!(problem.starts_with(&format!("{}: commands.a.argv[0]: ", path.display())), "{problem}");
     }
 }
+
+#[test]
+fn what_the_file_keeps_secret_is_taken_out_of_texts() {
+    let file = OperatorFile::parse(
+        br#"
+egress:
+  allow:
+    - origin: https://a.example
+      headers: {Authorization: "Bearer ${TOKEN}", X-Key: literal-key, Accept: application/json}
+    - {origin: "https://b.example", headers: {Authorization: "Basic dXNlcjpiYXNpYy1wYXNzd29yZA=="}}
+http: {signing_keys: {"https://a.example": signing-key}}
+mcp:
+  servers:
+    files: {argv: [/bin/files], env: {DATABASE: "postgres://u:db%2Dpassword@h/d", PATH: /usr/bin, SHORT: short}, tools: [t]}
+    search: {url: "https://a.example/mcp", headers: {X-Search: search-key}, tools: [t]}
+commands: {c: {argv: [/bin/c], env: {KEY: "in ${TOKEN} between", HOME: "${TOKEN_HOME}"}}}
+"#,
+        &|name| Some(format!("value-of-{name}")),
+    )
+    .unwrap();
+    for secret in [
+        "Bearer value-of-TOKEN",
+        "value-of-TOKEN",
+        "literal-key",
+        "dXNlcjpiYXNpYy1wYXNzd29yZA==",
+        "basic-password",
+        "signing-key",
+        "postgres://u:db%2Dpassword@h/d",
+        "db-password",
+        "search-key",
+        "in value-of-TOKEN between",
+    ] {
+        let without = file.redaction().text(secret);
+        assert!(without.contains("[redacted]") && without.len() <= "Bearer [redacted]==".len(), "{secret}: {without}");
+    }
+    for public in ["application/json", "/usr/bin", "short", "Bearer", "Basic", "/bin/files"] {
+        assert_eq!(file.redaction().text(public), public);
+    }
+    assert!(!format!("{file:?}").contains("value-of"));
+}

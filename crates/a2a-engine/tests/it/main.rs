@@ -21,3 +21,4 @@ mod mcp;
 mod mcp_server;
 mod places;
 mod runs;
+mod secrets;

@@ -128,7 +128,7 @@ impl Args {
         match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
                 // Ordering: before anything that logs. Standard output belongs to results and to the protocol.
-                log.install(filter);
+                log.install(filter, config.operator.redaction());
                 Ok(config)
             }
             (config, filter) => {

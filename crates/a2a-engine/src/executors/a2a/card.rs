@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::client::{CallError, get};
 use crate::egress::Egress;
+use crate::executors::excerpt;
 
 /// Where a card is when a URL does not name one itself.
 const WELL_KNOWN: &str = ".well-known/agent-card.json";
@@ -14,6 +15,8 @@ const BINDING: &str = "JSONRPC";
 /// The first number of the versions that are spoken here.
 const MAJOR: &str = "1";
 const NAMES_MAX: usize = 8;
+const WORD_CHARS_MAX: usize = 20;
+const EXTENSION_CHARS_MAX: usize = 200;
 
 /// How an agent is spoken to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +70,9 @@ fn interface(card: &Value) -> Result<Interface, String> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let Some(interfaces) = card.get("supportedInterfaces").and_then(Value::as_array) else {
         return Err(match card.get("protocolVersion").and_then(Value::as_str) {
-            Some(version) => format!("is of version {version:.20} of the protocol; version {MAJOR}.0 is spoken here"),
+            Some(version) => {
+                format!("is of version {} of the protocol; version {MAJOR}.0 is spoken here", word(version))
+            }
             None => "has no supportedInterfaces, so it is not a card of version 1.0 of the protocol".to_owned(),
         });
     };
@@ -79,15 +84,20 @@ fn interface(card: &Value) -> Result<Interface, String> {
         let offered: Vec<String> = interfaces
             .iter()
             .take(NAMES_MAX)
-            .map(|i| format!("{:.20} {:.20}", text(i, "protocolBinding"), text(i, "protocolVersion")))
+            .map(|i| format!("{} {}", word(&text(i, "protocolBinding")), word(&text(i, "protocolVersion"))))
             .collect();
         return Err(format!("offers {}; {BINDING} {MAJOR}.0 is spoken here", offered.join(", ")));
     };
     if let Some(extension) = required_extension(card) {
-        return Err(format!("requires the extension {extension:.200}, which is not spoken here"));
+        let extension = excerpt(extension.as_bytes(), EXTENSION_CHARS_MAX);
+        return Err(format!("requires the extension {extension}, which is not spoken here"));
     }
     let tenant = Some(text(spoken, "tenant")).filter(|tenant| !tenant.is_empty());
     Ok(Interface { url: text(spoken, "url"), tenant })
+}
+
+fn word(text: &str) -> String {
+    excerpt(text.as_bytes(), WORD_CHARS_MAX)
 }
 
 fn required_extension(card: &Value) -> Option<&str> {

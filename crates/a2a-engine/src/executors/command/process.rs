@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::executors::{Done, StepContext, StepWork, excerpt, seconds};
+use crate::executors::tail::Tail;
+use crate::executors::{Done, StepContext, StepWork, seconds};
 use crate::operator::CommandEntry;
 
 /// "Try again later", from `sysexits.h`.
@@ -196,20 +197,18 @@ async fn read_output(stream: Option<impl AsyncRead + Unpin>, bytes_max: usize, g
 }
 
 /// Reads everything and keeps the end.
-async fn read_tail(stream: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut tail: Vec<u8> = Vec::new();
+async fn read_tail(stream: Option<impl AsyncRead + Unpin>) -> Tail {
+    let mut tail = Tail::new(STDERR_BYTES_MAX);
     let Some(mut stream) = stream else { return tail };
     let mut buffer = [0; READ_BYTES];
     // What can't be read is missing from an error message and does no other harm.
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        tail.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let excess = tail.len().saturating_sub(STDERR_BYTES_MAX);
-        tail.drain(..excess);
+        tail.push(buffer.get(..read).unwrap_or_default());
     }
     tail
 }
 
-fn outcome(status: ExitStatus, output: Output, errors: &[u8]) -> Done {
+fn outcome(status: ExitStatus, output: Output, errors: &Tail) -> Done {
     use std::os::unix::process::ExitStatusExt as _;
     let output = match output {
         Output::Whole(output) => output,
@@ -224,17 +223,9 @@ fn outcome(status: ExitStatus, output: Output, errors: &[u8]) -> Done {
         (None, Some(signal)) => (format!("the command was ended by signal {signal}"), true),
         (None, None) => ("the command ended in an unknown way".to_owned(), true),
     };
-    let said = excerpt_of_end(errors);
+    let said = errors.excerpt(STDERR_CHARS_MAX);
     let error = if said.is_empty() { what } else { format!("{what}: {said}") };
     Done::Failed { error, retryable }
-}
-
-fn excerpt_of_end(errors: &[u8]) -> String {
-    let line = excerpt(errors, usize::MAX);
-    match line.chars().count().checked_sub(STDERR_CHARS_MAX) {
-        Some(over @ 1..) => format!("…{}", line.chars().skip(over).collect::<String>()),
-        _ => line,
-    }
 }
 
 fn read_json(output: &[u8]) -> Done {

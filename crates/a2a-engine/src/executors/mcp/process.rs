@@ -15,8 +15,9 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::executors::command::process::leader_exited;
-use crate::executors::excerpt;
+use crate::executors::tail::Tail;
 use crate::operator::Secret;
+use crate::operator::redaction::CUT;
 
 /// How much of the end of the standard error is kept, for the error of a step.
 const STDERR_BYTES_MAX: usize = 2 * 1024;
@@ -32,7 +33,7 @@ pub(super) struct Process {
     /// of the group belongs to this group and to no other.
     _group: Group,
     _child: Child,
-    stderr: Arc<Mutex<Vec<u8>>>,
+    stderr: Arc<Mutex<Tail>>,
     /// Cancelled when all of it has been read.
     said_all: CancellationToken,
     tasks: [AbortHandle; 2],
@@ -97,7 +98,7 @@ impl Process {
         let leader = Leader(Arc::new(Mutex::new(Some(id))));
         let group = Group(leader.clone());
         let (stdout, stdin) = (child.stdout.take(), child.stdin.take());
-        let stderr: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let stderr = Arc::new(Mutex::new(Tail::new(STDERR_BYTES_MAX)));
         let said_all = CancellationToken::new();
         let (stream, kept, end) = (child.stderr.take(), stderr.clone(), said_all.clone().drop_guard());
         let reading = tokio::spawn(async move {
@@ -120,20 +121,22 @@ impl Process {
 
     /// The end of what it has written to its standard error. One that has ended is listened to until its end.
     pub(super) async fn last_words(&self) -> String {
-        let _in_time = tokio::time::timeout(LAST_WORDS_LIMIT, self.said_all.cancelled()).await;
-        excerpt(&self.stderr.lock(), STDERR_CHARS_MAX)
+        let said_all = tokio::time::timeout(LAST_WORDS_LIMIT, self.said_all.cancelled()).await.is_ok();
+        let mut said = self.stderr.lock().excerpt(STDERR_CHARS_MAX);
+        if !said_all && !said.is_empty() {
+            // It may be in the middle of a word.
+            said.push(CUT);
+        }
+        said
     }
 }
 
 /// Reads everything, so that the program does not wait, and keeps the end.
-async fn keep_end(stream: Option<impl AsyncRead + Unpin>, kept: Arc<Mutex<Vec<u8>>>) {
+async fn keep_end(stream: Option<impl AsyncRead + Unpin>, kept: Arc<Mutex<Tail>>) {
     let Some(mut stream) = stream else { return };
     let mut buffer = [0; READ_BYTES];
     // What can't be read is missing from an error message and does no other harm.
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-        let mut kept = kept.lock();
-        kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
-        let excess = kept.len().saturating_sub(STDERR_BYTES_MAX);
-        kept.drain(..excess);
+        kept.lock().push(buffer.get(..read).unwrap_or_default());
     }
 }

@@ -117,3 +117,32 @@ fn a_namespace_without_agents_to_contact_says_so() {
     let nowhere = format!("postgres://x@127.0.0.1:{}/x", closed_port());
     home.run(&["agents", "check", "--database-url", &nowhere]).code(3);
 }
+
+#[cfg(unix)]
+#[test]
+fn nothing_logs_a_secret_of_the_operators_file() {
+    const SCRIPT: &str = r#"
+        while read -r line; do
+            id=${line#*\"id\":}; id=${id%%[,\}]*}
+            case "$line" in
+            *'"initialize"'*)
+                result='{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}'
+                echo '{"jsonrpc":"2.0","id":'$id',"result":'$result'}' ;;
+            *'"id"'*) echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32601,"message":"not with '$KEY'"}}' ;;
+            esac
+        done"#;
+    let home = Home::new();
+    let server = json!({"argv": ["/bin/sh", "-c", SCRIPT], "env": {"KEY": "the-key-of-the-server"}, "tools": ["t"]});
+    let config = home.write("config.yaml", &json!({"mcp": {"servers": {"s": server}}}).to_string());
+    let run = |args: &[&str]| home.run_with(&[("A2A_CONFIG", &config), ("A2A_LOG", "trace,rmcp=trace")], args);
+    let executor = json!({"kind": "mcp", "settings": {"server": "s", "tool": "t"}});
+    let agents = json!([{"id": "tool", "description": "d", "executor": executor}]);
+    let file = home.write("agents.json", &agents.to_string());
+    run(&["agents", "deploy", &file]);
+    let checked = run(&["agents", "check"]);
+    for text in [&checked.out, &checked.err] {
+        assert!(!text.contains("the-key-of-the-server"), "{text}");
+    }
+    assert!(checked.out.contains("[redacted]"), "{}{}", checked.out, checked.err);
+    assert!(checked.err.contains("rmcp") && checked.err.contains("not with [redacted]"), "{}", checked.err);
+}

@@ -54,6 +54,8 @@ pub const TIMEOUT_S_MAX: u32 = 366 * 24 * 60 * 60;
 pub const WAIT_S_MAX: u32 = 10 * 366 * 24 * 60 * 60;
 /// Largest output of one step, and largest result of a run, as compact JSON.
 pub const STEP_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// Most bytes of outputs that the expressions of one step, or of the result of a run, can read.
+pub const EXPRESSION_READ_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most bytes of inputs and outputs that a fork takes over: they are written in one transaction.
 pub const FORK_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Longest question of a step, in characters.

@@ -7,14 +7,18 @@ use serde_json::{Value, json};
 use super::work::Work;
 use crate::expression::{ExpressionError, ExpressionErrorKind, Fuel, Scope, Template};
 use crate::json_text::JsonText;
+use crate::limits;
 use crate::workflow::definition::CompiledStep;
 use crate::workflow::run::{Payload, StepStatus};
+
+/// Most outputs that are asked for at once: each may have a mebibyte.
+pub(super) const OUTPUTS_AT_ONCE: usize = 16;
 
 /// What the expressions of a step say.
 pub(super) enum Evaluated {
     /// Outputs must be loaded first.
     Needed,
-    /// Other steps have used up the fuel of this transition.
+    /// Other steps have used up the fuel of this transition, or read as much as one can.
     Later,
     Skip,
     Failed(String),
@@ -27,6 +31,8 @@ pub(super) struct Values {
     context: Option<Value>,
     input: Option<Value>,
     outputs: BTreeMap<usize, Value>,
+    /// What the texts of the outputs weigh.
+    bytes: usize,
     fuel: Fuel,
     /// Whether some of the fuel is used already.
     is_used: bool,
@@ -35,6 +41,9 @@ pub(super) struct Values {
 impl Work {
     pub(super) fn evaluate_step(&mut self, compiled: &CompiledStep) -> Evaluated {
         let is_first = !std::mem::replace(&mut self.values.is_used, true);
+        if self.values.bytes >= limits::EXPRESSION_READ_BYTES_MAX {
+            return Evaluated::Later;
+        }
         let failed = |what: &str, error: &ExpressionError| {
             if error.kind == ExpressionErrorKind::Fuel && !is_first {
                 return Evaluated::Later;
@@ -99,19 +108,33 @@ impl Work {
             self.values.input = Some(parse(&self.run.input, "input")?);
         }
         let mut is_loaded = true;
+        let mut bytes = 0_usize;
         for order in reads {
-            let Some(step) = self.steps.get(*order) else { continue };
-            if step.status != StepStatus::Completed || self.values.outputs.contains_key(order) {
+            let Some(step) = self.steps.get(*order).filter(|step| step.status == StepStatus::Completed) else {
                 continue;
-            }
+            };
             match &step.output {
                 Payload::None => {}
                 Payload::Stored => {
                     is_loaded = false;
-                    self.needed.insert(*order);
+                    // The rest is asked for when it is known that there is room for it.
+                    if self.needed.len() < OUTPUTS_AT_ONCE {
+                        self.needed.insert(*order);
+                    }
                 }
                 Payload::Loaded(text) => {
-                    self.values.outputs.insert(*order, parse(text, "output")?);
+                    bytes += text.as_str().len();
+                    if bytes > limits::EXPRESSION_READ_BYTES_MAX {
+                        return Err(format!(
+                            "the outputs that are read here have more than {} bytes together; read fewer steps, or let \
+                             them give a reference to what is large",
+                            limits::EXPRESSION_READ_BYTES_MAX
+                        ));
+                    }
+                    if !self.values.outputs.contains_key(order) {
+                        self.values.bytes += text.as_str().len();
+                        self.values.outputs.insert(*order, parse(text, "output")?);
+                    }
                 }
             }
         }

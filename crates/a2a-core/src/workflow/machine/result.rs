@@ -5,14 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::evaluate::OUTPUTS_AT_ONCE;
 use super::work::Work;
 use crate::json_text::JsonText;
 use crate::limits;
 use crate::workflow::run::{Payload, RunStatus, StepStatus};
-
-/// Most outputs that are asked for at once: each may have a mebibyte, and those that the result has no room for are not
-/// asked for at all.
-const OUTPUTS_AT_ONCE: usize = 16;
 
 impl Work {
     /// Ends a run whose steps are done.
@@ -59,6 +56,7 @@ impl Work {
             }
             let has_room = bytes < limits::STEP_OUTPUT_BYTES_MAX;
             match &step.output {
+                // What the result has no room for is not asked for at all.
                 Payload::Stored if has_room => {
                     self.needed.insert(*order);
                     if self.needed.len() >= OUTPUTS_AT_ONCE {

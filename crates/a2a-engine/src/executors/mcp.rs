@@ -127,11 +127,17 @@ impl Mcp {
             Done::Failed { error: said, retryable: error.retryable }
         })?;
         match connection.is_repeatable(entry.tool).await {
-            Some(repeatable) => Ok((connection, repeatable)),
-            None => {
+            Ok(Some(repeatable)) => Ok((connection, repeatable)),
+            Ok(None) => {
                 let said = entry.without_tool();
                 context.contact(Err(&said));
                 Err(Done::failed(said))
+            }
+            // Nothing was called yet.
+            Err(error) => {
+                self.discard(entry.name, &connection).await;
+                context.contact(Err(&error));
+                Err(Done::retryable(format!("the MCP server {:?} can't be used: {error}", entry.name)))
             }
         }
     }
@@ -155,7 +161,7 @@ impl Mcp {
             Ok(false) => Contact::not_reached(entry.without_tool()),
             Err(error) => {
                 self.discard(entry.name, &connection).await;
-                Contact::not_reached(format!("it does not say which tools it has: {error}"))
+                Contact::not_reached(error)
             }
         })
     }

@@ -305,3 +305,33 @@ async fn a_call_that_breaks_off_is_tried_again_only_if_that_does_no_harm() {
         assert_eq!(output(sum), json!({"sum": 2}), "{}", server.address);
     }
 }
+
+/// Has no tools at first, and then does not say which.
+#[cfg(unix)]
+const FORGETFUL: &str = r#"
+asked=0
+while read -r line; do
+  id=${line#*\"id\":}; id=${id%%[,\}]*}
+  case "$line" in
+    *'"initialize"'*)
+      result='{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}'
+      echo '{"jsonrpc":"2.0","id":'$id',"result":'$result'}' ;;
+    *'"tools/list"'*)
+      asked=$((asked+1))
+      if [ $asked = 1 ]; then echo '{"jsonrpc":"2.0","id":'$id',"result":{"tools":[]}}'
+      else echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32603,"message":"busy"}}'; fi ;;
+    *'"id"'*) echo '{"jsonrpc":"2.0","id":'$id',"error":{"code":-32601,"message":"unknown"}}' ;;
+  esac
+done
+"#;
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_say_which_tools_it_has_is_tried_again() {
+    let entry = json!({"argv": ["/bin/sh", "-c", FORGETFUL], "tools": ["sum"]});
+    let file = operator(&json!({"mcp": {"servers": {"s": entry}}}).to_string());
+    let mut step = step(&file, "sum", json!({}));
+    let error = failure(step.attempt().await, true);
+    assert!(error.contains("does not say which tools it has") && error.contains("busy"), "{error}");
+    assert!(step.context.checkpoint.lock().is_none(), "nothing was about to be called");
+}

@@ -16,7 +16,7 @@ use super::handler::Handler;
 #[cfg(unix)]
 use super::process::Process;
 use crate::egress::{Egress, transport_error};
-use crate::executors::excerpt;
+use crate::executors::{excerpt, seconds};
 use crate::operator::McpConnection;
 
 /// A server that has not begun by then is not there. Some download themselves when they are started first.
@@ -68,23 +68,29 @@ impl Connection {
     }
 
     /// Whether a tool says that calling it again does no harm; nothing when the server does not have it.
-    pub(super) async fn is_repeatable(&self, tool: &str) -> Option<bool> {
+    ///
+    /// # Errors
+    /// When the server does not say which tools it has.
+    pub(super) async fn is_repeatable(&self, tool: &str) -> Result<Option<bool>, String> {
         let known = self.tools.read().get(tool).copied();
         if known.is_some() {
-            return known;
+            return Ok(known);
         }
         // It may be newer than the connection.
-        if let Ok(Ok(tools)) = tokio::time::timeout(LIST_TIMEOUT, self.peer().list_all_tools()).await {
-            *self.tools.write() = repeatable(&tools);
-        }
-        self.tools.read().get(tool).copied()
+        self.has(tool).await?;
+        Ok(self.tools.read().get(tool).copied())
     }
-}
 
-impl Connection {
     /// Asks the server which tools it has, and whether this one is among them.
+    ///
+    /// # Errors
+    /// When it does not say.
     pub(super) async fn has(&self, tool: &str) -> Result<bool, String> {
-        let tools = self.peer().list_all_tools().await.map_err(|error| explain(&error).0)?;
+        let failed = |why: String| format!("it does not say which tools it has: {why}");
+        let tools = match tokio::time::timeout(LIST_TIMEOUT, self.peer().list_all_tools()).await {
+            Ok(tools) => tools.map_err(|error| failed(explain(&error).0))?,
+            Err(_) => return Err(failed(format!("no answer within {}", seconds(LIST_TIMEOUT)))),
+        };
         *self.tools.write() = repeatable(&tools);
         Ok(tools.iter().any(|listed| listed.name == tool))
     }
@@ -107,16 +113,12 @@ pub(super) async fn connect(to: &McpConnection, egress: &Egress) -> Result<Conne
             McpConnection::Http { url, headers } => connect_http(url, headers, egress).await,
         }
     };
-    let mut connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+    let connection = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
         Ok(connected) => connected?,
         Err(_) => return Err(retryable("it does not begin in time")),
     };
-    let tools = tokio::time::timeout(LIST_TIMEOUT, connection.peer().list_all_tools()).await;
-    match tools {
-        Ok(Ok(tools)) => *connection.tools.get_mut() = repeatable(&tools),
-        Ok(Err(error)) => return Err(retryable(format!("it does not say which tools it has: {}", explain(&error).0))),
-        Err(_) => return Err(retryable("it does not say in time which tools it has")),
-    }
+    // The answer is kept; whether the one tool is there is asked when it is called.
+    connection.has("").await.map_err(retryable)?;
     Ok(connection)
 }
 

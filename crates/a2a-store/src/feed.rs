@@ -341,7 +341,11 @@ async fn follow(
     let mut forgotten = Instant::now();
     loop {
         let before = Instant::now();
-        match session.poll().await? {
+        let poll = session.poll().await?;
+        if let FeedSession::Postgres(feed) = &session {
+            workflows.clock().set_ahead_ms(feed.ahead_ms());
+        }
+        match poll {
             Poll::Changes(rows) if rows.is_empty() => {}
             Poll::Changes(rows) => {
                 // Workflows first: somebody may wait for the next step, and there are few of them.

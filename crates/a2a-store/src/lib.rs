@@ -28,6 +28,7 @@ mod agent_check;
 mod agent_row;
 mod bisect;
 mod check_feed;
+pub mod clock;
 mod migrations;
 mod queue;
 mod round;

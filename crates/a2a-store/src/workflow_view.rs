@@ -7,6 +7,8 @@ use a2a_core::workflow::live::{WorkflowCache, WorkflowCommitted};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
+use crate::clock::DatabaseClock;
+
 /// The workflows and live runs in memory. Written by the workflow writer and the feed, read by everybody.
 #[derive(Debug)]
 pub struct WorkflowView {
@@ -14,11 +16,12 @@ pub struct WorkflowView {
     cache: RwLock<WorkflowCache>,
     /// Counts changes; a watch, because whoever waits for work needs the last one only.
     changed: watch::Sender<u64>,
+    clock: DatabaseClock,
 }
 
 impl Default for WorkflowView {
     fn default() -> Self {
-        Self { cache: RwLock::default(), changed: watch::Sender::new(0) }
+        Self { cache: RwLock::default(), changed: watch::Sender::new(0), clock: DatabaseClock::default() }
     }
 }
 
@@ -26,6 +29,12 @@ impl WorkflowView {
     /// Reads the cache; the guard must not be held across a wait.
     pub fn read(&self) -> RwLockReadGuard<'_, WorkflowCache> {
         self.cache.read()
+    }
+
+    /// The clock by which everything is due.
+    #[must_use]
+    pub fn clock(&self) -> &DatabaseClock {
+        &self.clock
     }
 
     /// Puts committed states into the cache and wakes those who wait.

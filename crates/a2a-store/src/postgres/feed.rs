@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use a2a_core::agent::Agent;
 use a2a_core::ids::AgentKey;
+use a2a_core::time::Timestamp;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 use futures_util::future::BoxFuture;
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 use super::{PgStatement, agent_checks, rows, workflow_rows};
 use crate::agent_check::StoredCheck;
+use crate::clock;
 use crate::database_url::PostgresUrl;
 use crate::error::StoreError;
 use crate::feed::{FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
@@ -49,6 +51,8 @@ pub(crate) struct PostgresFeed {
     definitions: Arc<Definitions>,
     /// What the last load or comparison has read of all that is not an agent.
     others: Snapshot,
+    /// By how much the database was ahead of this process at the last poll.
+    ahead_ms: i64,
     /// Some only to prove that the tests would see lost changes: the highest `seq` that was read.
     sequence: Option<i64>,
 }
@@ -101,6 +105,7 @@ impl PostgresFeed {
                 last_announced: None,
                 definitions,
                 others: Snapshot::default(),
+                ahead_ms: 0,
                 sequence: by_sequence.then_some(0),
             })
         })
@@ -135,6 +140,11 @@ impl PostgresFeed {
             Ok(Snapshot { checks, workflows, runs: workflow_rows::live_runs(conn, definitions).await? })
         }
         .boxed()
+    }
+
+    /// By how many milliseconds the database was ahead of this process at the last poll.
+    pub(crate) fn ahead_ms(&self) -> i64 {
+        self.ahead_ms
     }
 
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
@@ -206,14 +216,17 @@ impl PostgresFeed {
         if let Some(seq) = self.sequence {
             return self.poll_by_sequence(seq).await;
         }
-        type Row = (String, Uuid, bool, (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>));
+        type Row =
+            (String, Uuid, bool, i64, (Option<String>, Option<String>, Option<String>, Option<i64>, Option<String>));
         type Logged = (Nullable<Text>, Nullable<Text>, Nullable<Text>, Nullable<BigInt>, Nullable<Text>);
         let limit = i64::try_from(POLL_ROWS_MAX).unwrap_or(i64::MAX);
+        let asked = clock::own();
         let found: Vec<Row> = in_time(POLL_TIMEOUT, async {
             // One statement, so that the rows and the snapshot that becomes the next cursor belong together.
-            Ok(PgStatement::<(Text, SqlUuid, Bool, Logged)>::new(
+            Ok(PgStatement::<(Text, SqlUuid, Bool, BigInt, Logged)>::new(
                 "SELECT pg_current_snapshot()::text, m.epoch, \
-                 m.change_log_pruned >= pg_snapshot_xmin(last.seen), c.entity, c.namespace, c.id, c.revision, c.op \
+                 m.change_log_pruned >= pg_snapshot_xmin(last.seen), \
+                 floor(extract(epoch FROM now()) * 1000)::bigint, c.entity, c.namespace, c.id, c.revision, c.op \
                  FROM store_meta m CROSS JOIN (SELECT ?::pg_snapshot AS seen) last \
                  LEFT JOIN LATERAL (SELECT entity, namespace, id, revision, op FROM change_log \
                  WHERE xid >= pg_snapshot_xmin(last.seen) AND NOT pg_visible_in_snapshot(xid, last.seen) \
@@ -225,9 +238,10 @@ impl PostgresFeed {
             .await?)
         })
         .await?;
-        let Some((snapshot, epoch, pruned, ..)) = found.first() else {
+        let Some((snapshot, epoch, pruned, told, _)) = found.first() else {
             return Ok(Poll::Reconcile);
         };
+        self.ahead_ms = clock::ahead_ms(asked, Timestamp(*told));
         if *pruned || *epoch != self.epoch || found.len() >= POLL_ROWS_MAX {
             return Ok(Poll::Reconcile);
         }
@@ -235,7 +249,7 @@ impl PostgresFeed {
         Ok(Poll::Changes(
             found
                 .into_iter()
-                .filter_map(|(_, _, _, (entity, namespace, id, revision, op))| {
+                .filter_map(|(.., (entity, namespace, id, revision, op))| {
                     FeedRow::stored(&entity?, namespace?, id?, revision?, &op?)
                 })
                 .collect(),

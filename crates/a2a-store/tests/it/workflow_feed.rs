@@ -241,3 +241,16 @@ async fn a_database_that_went_back_is_taken_over(world: World) {
     assert!(a.workflows.read().workflow(&workflow_key("late")).is_none());
     finish(&world, vec![a]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_learns_the_clock_of_postgres_from_the_feed() {
+    let Some(world) = World::postgres().await else { return };
+    let process = Process::start(&world.location()).await;
+    let clock = process.workflows.clock();
+    for wrong in [11_000, -11_000] {
+        clock.set_ahead_ms(wrong);
+        // Both clocks are that of this machine.
+        wait_until(LIMIT, "the clock to be right again", async || clock.ahead_ms().abs() < 1_000).await;
+    }
+    process.stop().await;
+}

@@ -65,7 +65,7 @@ pub struct Capability {
 }
 
 /// How the work of an agent is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Executor {
     /// Which kind.
     pub kind: ExecutorKind,

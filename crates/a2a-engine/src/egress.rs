@@ -25,7 +25,7 @@ pub use address::{Reach, reach};
 pub use origin::{Origin, OriginPattern};
 pub use resolver::{Resolver, SystemResolver};
 
-use crate::operator::{AllowedOrigin, OperatorFile, Secret};
+use crate::operator::{AllowedOrigin, OperatorFile, Redaction, Secret};
 
 /// A name server that takes longer is as good as none.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -167,6 +167,11 @@ impl Egress {
             }
         };
         Ok((client, allowed.url))
+    }
+
+    /// Takes the secrets of the operator's file out of texts.
+    pub(crate) fn redaction(&self) -> &Redaction {
+        self.operator.redaction()
     }
 
     /// The key that signs what is sent to this URL.

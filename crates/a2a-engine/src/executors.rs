@@ -23,6 +23,7 @@ mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,7 @@ use a2a_core::agent::{Executor, ExecutorKind};
 use a2a_core::ids::{AgentId, Namespace, RunId, StepName};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use parking_lot::RwLock;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +43,11 @@ use crate::operator::{OperatorFile, Redaction};
 
 /// Somebody waits for the answer when it is asked whether an agent is there.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Different executors of which it is kept whether they can be run.
+const CAN_RUN_MAX: usize = 4_096;
+/// Ending what an attempt has left is tried again later when it takes longer.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// One attempt at one step, as an executor sees it.
 #[derive(Debug, Clone)]
@@ -128,6 +135,12 @@ pub trait StepContext: Send + Sync {
     fn goes_on(&self) -> BoxFuture<'_, bool> {
         std::future::ready(false).boxed()
     }
+
+    /// After [`Self::cancelled`]: what the executor has noted of work elsewhere is of no use any more, because that work
+    /// is over.
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        std::future::ready(()).boxed()
+    }
 }
 
 /// How an attempt has ended.
@@ -201,12 +214,21 @@ impl From<Missing> for Done {
 
 /// One kind of executor.
 pub(crate) trait Execute: Send + Sync {
-    /// Whether the configuration of this process has what `settings` refer to. Quick and without IO: it is asked for
-    /// every ready step.
+    /// Whether the configuration of this process has what `settings` refer to. Quick and without IO, and always the same
+    /// for the same settings.
     fn can_run(&self, settings: &Value) -> Result<(), Missing>;
 
     /// Runs one attempt. `work.settings()` may say anything that [`Self::can_run`] would refuse.
     fn execute(&self, work: StepWork, context: Arc<dyn StepContext>) -> BoxFuture<'_, Done>;
+
+    /// Ends what a note tells of that an attempt has left. Limited in time by who calls this, and called again when it
+    /// has failed.
+    ///
+    /// # Errors
+    /// Why it may still go on.
+    fn close<'s>(&'s self, _note: &'s Value) -> BoxFuture<'s, Result<(), String>> {
+        std::future::ready(Ok(())).boxed()
+    }
 
     /// Speaks with whoever does the work, without giving any. Limited in time by who calls this.
     ///
@@ -220,6 +242,8 @@ pub struct Executors {
     kinds: Vec<(ExecutorKind, Box<dyn Execute>)>,
     /// For everything that others say, which leaves this module by way of it.
     redaction: Redaction,
+    /// What was asked before: every ready step is asked for at each look, and the operator's file does not change.
+    can_run: RwLock<HashMap<Executor, Result<(), Missing>>>,
 }
 
 impl std::fmt::Debug for Executors {
@@ -245,7 +269,7 @@ impl Executors {
             (ExecutorKind::Http, Box::new(http::Http::new(egress))),
             (ExecutorKind::Command, Box::new(command::Command::new(operator))),
         ];
-        Self { kinds, redaction }
+        Self { kinds, redaction, can_run: RwLock::default() }
     }
 
     /// Whether this process can run the steps of an agent.
@@ -253,7 +277,16 @@ impl Executors {
     /// # Errors
     /// Which configuration is missing.
     pub fn can_run(&self, executor: &Executor) -> Result<(), Missing> {
-        self.of_kind(executor.kind)?.can_run(&settings_of(executor))
+        if let Some(known) = self.can_run.read().get(executor) {
+            return known.clone();
+        }
+        let can_run = self.of_kind(executor.kind).and_then(|kind| kind.can_run(&settings_of(executor)));
+        let mut known = self.can_run.write();
+        if known.len() >= CAN_RUN_MAX {
+            known.clear();
+        }
+        known.insert(executor.clone(), can_run.clone());
+        can_run
     }
 
     /// Runs one attempt. A panic in an executor is a failure of the attempt.
@@ -289,6 +322,18 @@ impl Executors {
         match tokio::time::timeout(CHECK_LIMIT, checking).await {
             Ok(checked) => checked.map(|contact| redacted::contact(&self.redaction, contact)),
             Err(_) => Ok(Contact::not_reached(format!("no answer within {}", seconds(CHECK_LIMIT)))),
+        }
+    }
+
+    /// Ends what a step that has ended had begun elsewhere, by what its last attempt has noted.
+    ///
+    /// # Errors
+    /// Why it may still go on. Another try may help.
+    pub(crate) async fn close(&self, executor: &Executor, note: &Value) -> Result<(), String> {
+        let closing = self.of_kind(executor.kind).map_err(|missing| missing.0)?.close(note);
+        match tokio::time::timeout(CLOSE_LIMIT, closing).await {
+            Ok(closed) => closed.map_err(|error| self.redaction.text(&error).into_owned()),
+            Err(_) => Err(format!("no answer within {}", seconds(CLOSE_LIMIT))),
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod agent_checks;
 mod agents;
+#[cfg(test)]
+mod clock_tests;
 mod run_list;
 mod runs;
 mod stats;
@@ -199,6 +201,7 @@ async fn run(inner: Arc<Inner>) {
         workflow_writer.clone(),
         Arc::new(Executors::new(inner.config.operator.clone())),
         contacts.clone(),
+        store.clone(),
     );
     if inner.running.set(Running { store: store.clone(), writer, workflow_writer, runner, contacts }).is_err() {
         tracing::error!("the system was started twice");

@@ -9,6 +9,8 @@
 
 mod attempt;
 mod claims;
+mod left_open;
+mod places;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -26,16 +28,19 @@ use a2a_core::workflow::definition::StepSpec;
 use a2a_core::workflow::live::ReadyStep;
 use a2a_core::workflow::run::{Run, RunState, Step};
 use a2a_store::feed::Cache;
+use a2a_store::store::Store;
 use a2a_store::workflow_view::WorkflowView;
 use a2a_store::workflow_writer::WorkflowWriter;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use claims::Claims;
+use left_open::LeftOpen;
+use places::{Full, Places, is_remote};
 
 use crate::contacts::Contacts;
 use crate::executors::Executors;
@@ -46,8 +51,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(500);
 /// Processes that see the same ready step or the same lapsed lease do not all ask for it in the same moment.
 const JITTER: Duration = Duration::from_millis(15);
-/// A run that was looked at and had nothing due is not looked at again for so long. The clock of this process may be
-/// ahead of that of the database.
+/// A run that was looked at and had nothing due is not looked at again for so long. What this process takes for the
+/// time of the database may be somewhat ahead of it.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Most runs looked at in one transaction.
 const TICKS_MAX: usize = 64;
@@ -57,7 +62,8 @@ const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How a process takes part in runs.
 #[derive(Debug, Clone)]
 pub struct RunnerSettings {
-    /// Most steps that it works on at once; 0 means that it only looks on.
+    /// Most steps that it works on at once; 0 means that it only looks on. Tasks at other agents that it waits for are
+    /// not among them, and may be some times as many.
     pub steps_max: usize,
     /// How long a step that it works on is left alone without a sign of it.
     pub lease: Duration,
@@ -80,11 +86,12 @@ struct Shared {
     executors: Arc<Executors>,
     contacts: Contacts,
     claims: Claims,
-    /// A place for each step that is worked on.
-    places: Arc<Semaphore>,
+    places: Places,
     attempts: TaskTracker,
     /// Ends the work on steps at once.
     stop: CancellationToken,
+    store: Store,
+    left_open: LeftOpen,
     /// Runs that had nothing due although their time seemed to have come.
     looked_at: Mutex<HashMap<RunId, Instant>>,
 }
@@ -100,10 +107,6 @@ fn actor() -> Actor {
     Actor::new(&format!("a2a-mcp runner #{}", std::process::id()))
 }
 
-fn now() -> Timestamp {
-    Timestamp::from_system_time(std::time::SystemTime::now())
-}
-
 impl Runner {
     /// Starts the runner.
     pub(crate) fn start(
@@ -113,8 +116,9 @@ impl Runner {
         writer: WorkflowWriter,
         executors: Arc<Executors>,
         contacts: Contacts,
+        store: Store,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(settings.steps_max));
+        let places = Places::new(settings.steps_max);
         let runner = Self {
             shared: Arc::new(Shared {
                 claims: Claims::new(),
@@ -127,6 +131,8 @@ impl Runner {
                 places,
                 attempts: TaskTracker::new(),
                 stop: CancellationToken::new(),
+                store,
+                left_open: LeftOpen::default(),
                 looked_at: Mutex::default(),
             }),
         };
@@ -134,6 +140,7 @@ impl Runner {
         if runner.shared.settings.steps_max > 0 {
             // Among the attempts: what it is claiming when the process ends is given back as theirs are.
             runner.shared.attempts.spawn(runner.clone().look_until_stopped());
+            runner.shared.attempts.spawn(runner.clone().look_for_left_open_until_stopped());
         }
         runner
     }
@@ -189,10 +196,18 @@ impl Runner {
         }
     }
 
+    /// The time of the database, by which everything is due.
+    fn now(&self) -> Timestamp {
+        self.shared.view.clock().now()
+    }
+
     /// Sends commands and returns their outcomes, in time or not at all.
     async fn submit(&self, commands: Vec<WorkflowCommand>) -> Option<Vec<WorkflowOutcome>> {
         match self.shared.writer.submit(commands, Instant::now() + COMMAND_LIMIT).await {
-            Ok(outcomes) => Some(outcomes),
+            Ok(outcomes) => {
+                outcomes.iter().for_each(|outcome| self.close_left_open(outcome));
+                Some(outcomes)
+            }
             Err(error) => {
                 tracing::debug!(%error, "the runner could not write");
                 None
@@ -207,12 +222,14 @@ impl Runner {
         loop {
             changed.mark_unchanged();
             // Never dropped: a claim that it has sent would be committed, and nobody would know of it.
-            let Looked { is_full, wake_at, failed } = self.look().await;
+            let Looked { full, wake_at, failed } = self.look().await;
+            let places = &self.shared.places;
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(wake_at) => {}
                 // A place that is free again wakes nobody else: the cache showed the end of its step before.
-                _place = self.shared.places.acquire(), if is_full && !failed => {}
+                _place = places.here.acquire(), if full.here && !failed => {}
+                _place = places.remote.acquire(), if full.remote && !failed => {}
                 change = changed.changed(), if !failed => {
                     if change.is_err() {
                         return;
@@ -225,14 +242,14 @@ impl Runner {
     }
 
     async fn look(&self) -> Looked {
-        let is_full = self.claim_ready().await;
+        let full = self.claim_ready().await;
         if !self.tick_due().await {
-            return Looked { is_full, wake_at: Instant::now() + PAUSE, failed: true };
+            return Looked { full, wake_at: Instant::now() + PAUSE, failed: true };
         }
-        let now_wall = now();
+        let now = self.now();
         let mut until = Instant::now() + IDLE_MAX;
         if let Some(due) = self.shared.view.read().next_due() {
-            until = until.min(Instant::now() + due.since(now_wall) + JITTER.mul_f64(rand::random_range(0.0..1.0)));
+            until = until.min(Instant::now() + due.since(now) + JITTER.mul_f64(rand::random_range(0.0..1.0)));
         }
         // What seemed to be due already, and was not, waits for its own time.
         let looked_at = self.shared.looked_at.lock();
@@ -240,44 +257,44 @@ impl Runner {
             Some(first) if until <= Instant::now() + JITTER => (*first).max(Instant::now() + JITTER),
             _ => until,
         };
-        Looked { is_full, wake_at, failed: false }
+        Looked { full, wake_at, failed: false }
     }
 
-    /// Claims ready steps that this process can do. Returns whether it has no place for more.
-    async fn claim_ready(&self) -> bool {
+    /// Claims ready steps that this process can do. Returns which places are all taken.
+    async fn claim_ready(&self) -> Full {
         loop {
-            let ready = self.ready_for_us(self.shared.places.available_permits());
-            let mut places = self.reserve(ready.len());
-            if places.is_empty() {
-                return self.shared.places.available_permits() == 0;
-            }
-            let commands: Vec<WorkflowCommand> = ready
-                .iter()
-                .take(places.len())
-                .map(|step| WorkflowCommand::StepClaim {
-                    run: step.run.clone(),
-                    order: step.order,
+            let (mut commands, mut places) = (Vec::new(), Vec::new());
+            for step in self.ready_for_us(&self.shared.places) {
+                let Some(place) = self.shared.places.of(step.kind).clone().try_acquire_owned().ok() else { continue };
+                places.push(place);
+                commands.push(WorkflowCommand::StepClaim {
+                    run: step.ready.run,
+                    order: step.ready.order,
                     claimer: self.claimer(),
-                })
-                .collect();
-            let Some(outcomes) = self.submit_until_known(commands).await else { return false };
+                });
+            }
+            if commands.is_empty() {
+                return self.shared.places.full();
+            }
+            let Some(outcomes) = self.submit_until_known(commands).await else { return Full::default() };
             let mut claimed = 0;
-            for outcome in outcomes {
-                if let (WorkflowOutcome::Claimed { run, step }, Some(place)) = (outcome, places.pop()) {
+            for (outcome, place) in outcomes.into_iter().zip(places) {
+                if let WorkflowOutcome::Claimed { run, step } = outcome {
                     claimed += 1;
                     self.work_on(run, *step, place);
                 }
             }
             if claimed == 0 {
                 // Others were quicker; the cache will show it.
-                return false;
+                return Full::default();
             }
         }
     }
 
-    /// Takes places, at most so many: for work that is about to be claimed, so that there is never more of it than places.
+    /// Takes places, at most so many: for work here that is about to be claimed, so that there is never more of it than
+    /// places.
     fn reserve(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
-        std::iter::from_fn(|| self.shared.places.clone().try_acquire_owned().ok()).take(most).collect()
+        std::iter::from_fn(|| self.shared.places.here.clone().try_acquire_owned().ok()).take(most).collect()
     }
 
     /// Sends claims until it is known what came of them: one that nobody knows of would cost its step an attempt. The
@@ -294,19 +311,35 @@ impl Runner {
         }
     }
 
-    fn ready_for_us(&self, limit: usize) -> Vec<ReadyStep> {
+    /// The first ready steps that this process can do, as many of each sort as there are free places.
+    fn ready_for_us(&self, places: &Places) -> Vec<ReadyForUs> {
+        let mut free = [places.here.available_permits(), places.remote.available_permits()];
         let cache = self.shared.view.read();
-        cache
-            .ready_to_push()
-            .filter(|ready| {
-                cache
-                    .run(&ready.run)
-                    .and_then(|state| state.steps.get(ready.order))
-                    .is_some_and(|step| self.shared.executors.can_run(&step.executor).is_ok())
-            })
-            .take(limit)
-            .cloned()
-            .collect()
+        let mut found = Vec::new();
+        for ready in cache.ready_to_push() {
+            if free == [0, 0] {
+                break;
+            }
+            let step = cache.run(&ready.run).and_then(|state| state.steps.get(ready.order));
+            let Some(executor) = step.map(|step| &step.executor) else { continue };
+            let [here, remote] = &mut free;
+            let free = if is_remote(executor.kind) { remote } else { here };
+            if *free > 0 && self.shared.executors.can_run(executor).is_ok() {
+                *free -= 1;
+                found.push(ReadyForUs { ready: ready.clone(), kind: executor.kind });
+            }
+        }
+        found
+    }
+
+    /// The first ready step that waits for a place here.
+    fn first_for_here(&self) -> Option<ReadyStep> {
+        let cache = self.shared.view.read();
+        let is_for_here = |ready: &&ReadyStep| {
+            let step = cache.run(&ready.run).and_then(|state| state.steps.get(ready.order));
+            step.is_some_and(|step| self.can_claim_here(&step.executor))
+        };
+        cache.ready_to_push().find(is_for_here).cloned()
     }
 
     fn claimer(&self) -> Claimer {
@@ -323,7 +356,7 @@ impl Runner {
         let due: Vec<RunId> = {
             let mut looked_at = self.shared.looked_at.lock();
             looked_at.retain(|_, again| *again > at);
-            let due = self.shared.view.read().due(now());
+            let due = self.shared.view.read().due(self.now());
             due.into_iter().filter(|run| !looked_at.contains_key(run)).take(TICKS_MAX).collect()
         };
         if due.is_empty() {
@@ -335,7 +368,7 @@ impl Runner {
             .collect();
         let Some(_outcomes) = self.submit(commands).await else { return false };
         // What happened to a run may have made it due again at another time, which is waited for as any other.
-        let still: HashSet<RunId> = self.shared.view.read().due(now()).into_iter().collect();
+        let still: HashSet<RunId> = self.shared.view.read().due(self.now()).into_iter().collect();
         let again = Instant::now() + LOOK_AGAIN.mul_f64(rand::random_range(1.0..1.5));
         let had_nothing = due.into_iter().filter(|run| still.contains(run));
         self.shared.looked_at.lock().extend(had_nothing.map(|run| (run, again)));
@@ -347,10 +380,16 @@ impl Runner {
     }
 }
 
+/// A ready step that this process can do.
+struct ReadyForUs {
+    ready: ReadyStep,
+    kind: ExecutorKind,
+}
+
 /// What a look came to.
 struct Looked {
     /// Work may be waiting for a place.
-    is_full: bool,
+    full: Full,
     /// Nothing happens by itself before this.
     wake_at: Instant,
     /// The database is away.
@@ -358,9 +397,11 @@ struct Looked {
 }
 
 impl Runner {
-    /// Whether this process can do a step of such an executor by itself.
-    fn can_claim(&self, executor: &Executor) -> bool {
-        executor.kind != ExecutorKind::Pull && self.shared.executors.can_run(executor).is_ok()
+    /// Whether this process can do a step of such an executor by itself, in a place here.
+    fn can_claim_here(&self, executor: &Executor) -> bool {
+        executor.kind != ExecutorKind::Pull
+            && !is_remote(executor.kind)
+            && self.shared.executors.can_run(executor).is_ok()
     }
 
     /// Checks the input or the output of a step against what its agent says of it now.
@@ -412,15 +453,15 @@ impl Runner {
     /// always claims what it makes ready itself would keep its place until it ends.
     fn others_come_first(&self, priority: i16) -> bool {
         const PATIENCE: Duration = Duration::from_secs(1);
-        let Some(first) = self.ready_for_us(1).pop() else { return false };
+        let Some(first) = self.first_for_here() else { return false };
         let first_priority = self.shared.view.read().run(&first.run).map_or(0, |state| state.run.priority);
-        first_priority > priority || (first_priority == priority && now().since(first.ready_at) > PATIENCE)
+        first_priority > priority || (first_priority == priority && self.now().since(first.ready_at) > PATIENCE)
     }
 
     /// Places for the first steps of a new run, and the claim of them.
     pub(crate) fn claim_first(&self, new: &NewRun) -> (Vec<OwnedSemaphorePermit>, Option<ClaimNext>) {
         let places = self.reserve(attempt::CLAIM_NEXT_MAX.min(new.executors.len()));
-        let can_do = new.executors.iter().map(|executor| self.can_claim(executor)).collect();
+        let can_do = new.executors.iter().map(|executor| self.can_claim_here(executor)).collect();
         let claim_next = self.claim_next(new.priority, can_do, &places);
         (places, claim_next)
     }
@@ -446,8 +487,8 @@ impl Runner {
         }
     }
 
-    /// Which steps of a run this process can do.
+    /// Which steps of a run this process can do in a place here. Others are claimed at the next look.
     fn can_do(&self, state: &RunState) -> Arc<[bool]> {
-        state.steps.iter().map(|step| self.can_claim(&step.executor)).collect()
+        state.steps.iter().map(|step| self.can_claim_here(&step.executor)).collect()
     }
 }

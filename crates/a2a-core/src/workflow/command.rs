@@ -203,6 +203,13 @@ pub enum Event {
         /// A person refuses: the step fails, without another attempt.
         refuse: bool,
     },
+    /// What the last claim of a step that has ended had begun elsewhere is over: its note is not needed any more.
+    Closed {
+        /// Position of the step.
+        order: usize,
+        /// Its attempt.
+        attempt: i32,
+    },
     /// Time has passed: leases, timeouts, timers and pauses are looked at.
     Tick,
     /// Ends the run.

@@ -97,6 +97,7 @@ pub fn apply(state: &RunState, event: &Event, actor: &Actor, now: Timestamp) -> 
             work.ask(*order, *attempt, question, schema.as_deref(), checkpoint.as_ref())
         }
         Event::Answer { order, question, answer, refuse } => work.answer(*order, *question, answer, *refuse),
+        Event::Closed { order, attempt } => work.closed(*order, *attempt),
         Event::Tick => work.tick(),
         Event::Cancel { reason } => work.cancel(reason),
         Event::Pause => work.pause(),

@@ -183,13 +183,15 @@ pub struct Step {
     pub wait: Option<Wait>,
     /// The answer to a question that the step has asked.
     pub answer: Option<JsonText>,
-    /// What an executor has noted, so that another process goes on where it stood.
+    /// What an executor has noted, so that another process goes on where it stood. When the step has ended with one,
+    /// what it tells of goes on elsewhere and is to be ended.
     pub checkpoint: Option<JsonText>,
     /// How far the worker says it is.
     pub progress: Option<Progress>,
     /// Which process has it.
     pub lease_owner: Option<Box<str>>,
-    /// Without a sign of that process until then, the step is given to another.
+    /// Without a sign of that process until then, the step is given to another; when the step has ended, what it has
+    /// noted is.
     pub lease_until: Option<Timestamp>,
     /// Without a call about the claim until then, the step is given to another.
     pub progress_until: Option<Timestamp>,

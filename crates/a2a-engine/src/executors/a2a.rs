@@ -20,7 +20,8 @@
 //! | needs authorisation, has failed, is rejected or cancelled | fails for good |
 //! | can't be asked for because the agent is away | goes on waiting |
 //!
-//! When the step is no longer wanted, or takes too long, the agent is asked to cancel the task.
+//! When the step is no longer wanted, or takes too long, the agent is asked to cancel the task: by the process that has
+//! the step, or by any other when none has it.
 
 mod card;
 mod checkpoint;
@@ -41,6 +42,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use self::card::{CardError, Interface};
+use self::checkpoint::Checkpoint;
 use self::exchange::{End, Exchange};
 use super::{Contact, Done, Execute, Missing, StepContext, StepWork, limit_within, text_setting};
 use crate::egress::Egress;
@@ -99,6 +101,18 @@ impl Execute for A2a {
                 Some(Ok(done) | Err(End::Done(done))) => done,
                 Some(Err(End::Unwanted)) => exchange.unwanted().await,
                 None => exchange.too_long(limit).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn close<'s>(&'s self, note: &'s Value) -> BoxFuture<'s, Result<(), String>> {
+        async move {
+            // Nobody can tell what a note says that can't be read.
+            let Ok(state) = Checkpoint::read(note) else { return Ok(()) };
+            match exchange::cancel(&self.egress, &state).await {
+                Err(error) if error.is_transient() => Err(error.to_string()),
+                _ => Ok(()),
             }
         }
         .boxed()

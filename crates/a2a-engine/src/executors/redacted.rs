@@ -40,6 +40,10 @@ impl StepContext for Redacted {
         self.context.cancelled()
     }
 
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        self.context.closed()
+    }
+
     fn goes_on(&self) -> BoxFuture<'_, bool> {
         async move { self.context.goes_on().await }.boxed()
     }

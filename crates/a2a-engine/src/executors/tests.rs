@@ -93,7 +93,8 @@ impl Execute for Fragile {
 
 #[tokio::test]
 async fn a_panic_of_an_executor_is_a_failed_attempt() {
-    let executors = Executors { kinds: vec![(ExecutorKind::Http, Box::new(Fragile))], redaction: Redaction::default() };
+    let executors =
+        Executors { kinds: vec![(ExecutorKind::Http, Box::new(Fragile))], ..Executors::new(Arc::default()) };
     for (input, said) in [("at once", "no future"), ("later", "broken by \"later\"")] {
         let done = executors.execute(work("http", json!({}), json!(input)), Watched::new()).await;
         let Done::Failed { error, retryable: false } = done else { panic!("{done:?}") };

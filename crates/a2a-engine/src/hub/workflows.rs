@@ -212,7 +212,10 @@ impl Hub {
         let mut outcomes = running.workflow_writer.submit(vec![command], self.deadline()).await?;
         match outcomes.pop() {
             Some(WorkflowOutcome::Rejected { reason }) => Err(HubError::Rejected { reason: reason.into() }),
-            Some(outcome) => Ok(outcome),
+            Some(outcome) => {
+                running.runner.close_left_open(&outcome);
+                Ok(outcome)
+            }
             None => Err(HubError::Unavailable),
         }
     }

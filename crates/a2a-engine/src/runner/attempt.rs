@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::places::is_remote;
 use super::{Checked, PAUSE, Runner, actor};
 use crate::executors::{ClaimLost, Done, StepContext, StepWork};
 
@@ -110,9 +111,11 @@ impl Attempt {
     /// which this process then goes on with.
     async fn hand_in(&self, done: Done, place: OwnedSemaphorePermit) {
         let shared = &self.runner.shared;
-        let mut places = vec![place];
+        // A place for a task elsewhere is none for what may be claimed next, and is given back at the end too.
+        let (_remote, mut places) =
+            if is_remote(self.step.executor.kind) { (Some(place), Vec::new()) } else { (None, vec![place]) };
         if !matches!(done, Done::Released) {
-            places.extend(self.runner.reserve(CLAIM_NEXT_MAX - 1));
+            places.extend(self.runner.reserve(CLAIM_NEXT_MAX - places.len()));
         }
         let event = self.event(done, &places);
         let outcome = loop {
@@ -245,7 +248,7 @@ impl StepContext for Context {
     }
 
     fn progress(&self, message: &str, percent: Option<u8>) {
-        self.runner.shared.claims.progress(&self.attempt, message, percent);
+        self.runner.shared.claims.progress(&self.attempt, message, percent, self.runner.now());
     }
 
     fn contact(&self, reached: Result<(), &str>) {
@@ -254,6 +257,10 @@ impl StepContext for Context {
 
     fn cancelled(&self) -> CancellationToken {
         self.over.clone()
+    }
+
+    fn closed(&self) -> BoxFuture<'_, ()> {
+        self.runner.note_closed(&self.attempt).boxed()
     }
 
     fn goes_on(&self) -> BoxFuture<'_, bool> {

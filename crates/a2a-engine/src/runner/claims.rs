@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use a2a_core::ids::RunId;
+use a2a_core::time::Timestamp;
 use a2a_core::workflow::command::{ClaimRef, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::run::{Progress, StepStatus};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::{Runner, now};
+use super::Runner;
 
 /// How often progress that executors report is written.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,11 +78,11 @@ impl Claims {
     }
 
     /// Keeps what an executor says until it is written.
-    pub(super) fn progress(&self, claim: &ClaimRef, message: &str, percent: Option<u8>) {
+    pub(super) fn progress(&self, claim: &ClaimRef, message: &str, percent: Option<u8>, at: Timestamp) {
         const MESSAGE_CHARS_MAX: usize = 500;
         if let Some(held) = self.held.lock().get_mut(claim) {
             let message: String = message.chars().take(MESSAGE_CHARS_MAX).collect();
-            held.progress = Some(Progress { message: message.into(), percent: percent.map(|p| p.min(100)), at: now() });
+            held.progress = Some(Progress { message: message.into(), percent: percent.map(|p| p.min(100)), at });
         }
     }
 

@@ -29,8 +29,21 @@ impl World {
     }
 
     fn hub(&self) -> Hub {
-        let settings = Settings { data_dir: Some(self.folder.path().to_owned()), ..Settings::default() };
+        self.hub_with(Settings::default())
+    }
+
+    /// A process that takes no step.
+    fn only_looking(&self) -> Hub {
+        self.hub_with(Settings { steps_max: Some("0".to_owned()), ..Settings::default() })
+    }
+
+    fn hub_with(&self, settings: Settings) -> Hub {
+        let settings = Settings { data_dir: Some(self.folder.path().to_owned()), ..settings };
         Hub::open(Config { operator: self.agent.operator.clone(), ..Config::new(&settings).unwrap() })
+    }
+
+    async fn cancel_calls(&self) -> u64 {
+        self.agent.control(json!({})).await["calls"]["CancelTask"].as_u64().unwrap_or_default()
     }
 
     /// Starts a run of one step.
@@ -126,5 +139,90 @@ async fn cancelling_a_run_cancels_the_task_at_the_agent() {
     })
     .await;
     assert_eq!(until_ended(&hub, &id).await.0, RunStatus::Cancelled);
+    until_closed(&hub, &id).await;
+    assert_eq!(world.cancel_calls().await, 1, "it is for the process that has the step");
+    hub.close().await;
+}
+
+async fn until_asked(hub: &Hub, id: &RunId) {
+    wait_until(LIMIT, "the agent asks", async || {
+        hub.run_get(id.as_str(), false).await.unwrap().steps[0].wait.is_some()
+    })
+    .await;
+}
+
+/// The note goes when the agent has answered that its task is cancelled.
+async fn until_closed(hub: &Hub, id: &RunId) {
+    wait_until(LIMIT, "the task is closed", async || {
+        hub.run_get(id.as_str(), true).await.unwrap().steps[0].checkpoint.is_none()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_no_process_holds_is_cancelled_with_its_step() {
+    let Some(world) = World::start() else { return };
+    let hub = world.hub();
+    let cancelled = world.run(&hub, "ask").await;
+    let refused = world.run(&hub, "ask").await;
+    until_asked(&hub, &cancelled).await;
+    until_asked(&hub, &refused).await;
+    assert_eq!(world.cancel_calls().await, 0);
+    hub.run_control(cancelled.as_str(), RunControl::Cancel { reason: "enough".to_owned() }, &actor()).await.unwrap();
+    until_closed(&hub, &cancelled).await;
+    assert_eq!(world.cancel_calls().await, 1);
+    hub.run_signal(refused.as_str(), None, &Value::Null, true, &actor()).await.unwrap();
+    until_closed(&hub, &refused).await;
+    assert_eq!(world.cancel_calls().await, 2);
+    assert_eq!(until_ended(&hub, &cancelled).await.0, RunStatus::Cancelled);
+    assert_eq!(until_ended(&hub, &refused).await.0, RunStatus::Failed);
+    hub.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_process_has_gone_is_cancelled_by_another_one() {
+    let Some(world) = World::start() else { return };
+    let here = world.hub();
+    let (waits, is_ready) = (world.run(&here, "ask").await, world.run(&here, "slow gate").await);
+    until_asked(&here, &waits).await;
+    world.agent.control(json!({"reached": "gate"})).await;
+    until_noted(&here, &is_ready).await;
+    here.close().await;
+    // Whoever cancels does not speak with agents, and ends at once.
+    let looking = world.only_looking();
+    for id in [&waits, &is_ready] {
+        let state = looking.run_get(id.as_str(), false).await.unwrap();
+        assert!(matches!(state.steps[0].status, StepStatus::Waiting | StepStatus::Ready), "nobody holds it");
+        looking.run_control(id.as_str(), RunControl::Cancel { reason: "enough".to_owned() }, &actor()).await.unwrap();
+    }
+    looking.close().await;
+    assert_eq!(world.cancel_calls().await, 0);
+    let there = world.hub();
+    until_closed(&there, &waits).await;
+    until_closed(&there, &is_ready).await;
+    assert_eq!(world.cancel_calls().await, 2);
+    there.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_are_waited_for_leave_the_places_to_other_steps() {
+    let Some(world) = World::start() else { return };
+    let hub = world.hub_with(Settings { steps_max: Some("1".to_owned()), ..Settings::default() });
+    let slow =
+        [world.run(&hub, "slow one").await, world.run(&hub, "slow two").await, world.run(&hub, "slow three").await];
+    for id in &slow {
+        until_noted(&hub, id).await;
+    }
+    let inline = Some(json!({"steps": [
+        {"name": "a", "agent": "builtin:echo", "input": 1}, {"name": "b", "agent": "builtin:echo", "input": 2}]}));
+    let other = hub.run_start(RunRequest { inline, ..RunRequest::default() }, &actor()).await.unwrap().id;
+    assert_eq!(until_ended(&hub, &other).await.0, RunStatus::Completed);
+    for (id, gate) in slow.iter().zip(["one", "two", "three"]) {
+        assert_eq!(hub.run_get(id.as_str(), false).await.unwrap().steps[0].status, StepStatus::Running);
+        world.agent.control(json!({"release": gate})).await;
+    }
+    for id in &slow {
+        assert_eq!(until_ended(&hub, id).await.0, RunStatus::Completed);
+    }
     hub.close().await;
 }

@@ -14,7 +14,7 @@ use super::workflow_rows::{Which, payloads, runs_by_id, workflow_history};
 use super::{COMMIT_LIMIT_MAX_MS, COMMIT_LIMIT_MS, PgStatement, Postgres, workflow_commit};
 use crate::agent_row::StoredTime;
 use crate::error::StoreError;
-use crate::store::workflows::page_sql;
+use crate::store::workflows::{LEFT_OPEN_SQL, page_sql};
 use crate::store::{Pruned, RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
 
 /// Most runs that one pruning deletes: their rows are locked until it is done.
@@ -63,6 +63,14 @@ impl Postgres {
             let (inputs, outputs) =
                 futures_util::join!(payloads(conn, Which::Input, &key), payloads(conn, Which::Output, &key));
             Ok(inputs?.pop().zip(outputs?.pop()).map(|((_, input), (_, output))| StepPayloads { input, output }))
+        })
+        .await
+    }
+
+    pub(crate) async fn runs_left_open(&self, limit: i64) -> Result<Vec<RunId>, StoreError> {
+        self.read(async |conn| {
+            let left: Vec<String> = PgStatement::<Text>::new(LEFT_OPEN_SQL).bind::<BigInt, _>(limit).rows(conn).await?;
+            Ok(left.into_iter().map(RunId::from_stored).collect())
         })
         .await
     }

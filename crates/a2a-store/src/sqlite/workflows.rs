@@ -13,7 +13,7 @@ use super::rows::json_text;
 use super::workflow_rows::{Which, payloads, runs_by_id, workflow_history};
 use super::{Sqlite, SqliteStatement, with, workflow_commit};
 use crate::error::StoreError;
-use crate::store::workflows::page_sql;
+use crate::store::workflows::{LEFT_OPEN_SQL, page_sql};
 use crate::store::{Pruned, RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
 
 /// Most runs that one pruning deletes: others wait until it is done.
@@ -43,6 +43,14 @@ impl Sqlite {
             let input = payloads(conn, Which::Input, &key)?.pop();
             let output = payloads(conn, Which::Output, &key)?.pop();
             Ok(input.zip(output).map(|((_, input), (_, output))| StepPayloads { input, output }))
+        })
+        .await
+    }
+
+    pub(crate) async fn runs_left_open(&self, limit: i64) -> Result<Vec<RunId>, StoreError> {
+        with(&self.reader, move |conn| {
+            let left: Vec<String> = SqliteStatement::<Text>::new(LEFT_OPEN_SQL).bind::<BigInt, _>(limit).rows(conn)?;
+            Ok(left.into_iter().map(RunId::from_stored).collect())
         })
         .await
     }

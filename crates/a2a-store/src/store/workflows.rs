@@ -12,6 +12,10 @@ use a2a_core::workflow::run::{RunState, RunStatus};
 use super::{Backend, Store};
 use crate::error::StoreError;
 
+/// The conditions are those of the index, word by word: it is used for nothing else.
+pub(crate) const LEFT_OPEN_SQL: &str = "SELECT run_id FROM steps WHERE finished_at IS NOT NULL \
+     AND checkpoint IS NOT NULL AND executor_kind = 'a2a' GROUP BY run_id ORDER BY max(finished_at) DESC LIMIT ?";
+
 /// One revision of a workflow, current or replaced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkflowVersion {
@@ -173,6 +177,15 @@ impl Store {
         let mut runs = on_backend!(self, backend => backend.runs_read(ids, payloads))?;
         runs.sort_by_cached_key(|state| ids.iter().position(|id| *id == state.run.id));
         Ok(runs)
+    }
+
+    /// Runs with steps that have ended with the note of a task at an agent of the A2A protocol, the last ended ones first.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn runs_left_open(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        on_backend!(self, backend => backend.runs_left_open(limit))
     }
 
     /// The input and output of one step, `None` when there is no such step.

@@ -54,11 +54,13 @@ impl Work {
         let Some(step) = self.steps.get(order) else { return };
         if self.is_past(step.timeout_at) {
             let seconds = self.spec(order).and_then(|spec| spec.timeout_s).unwrap_or_default();
-            if let Some(step) = self.step_mut(order) {
+            self.fail_attempt(order, &format!("took longer than {seconds} s"), Again::Later);
+            // The next attempt begins anew. Without one, what goes on elsewhere is to be ended.
+            if let Some(step) = self.step_mut(order).filter(|step| !step.status.is_finished()) {
                 step.checkpoint = None;
                 step.answer = None;
             }
-            return self.fail_attempt(order, &format!("took longer than {seconds} s"), Again::Later);
+            return;
         }
         let error = if self.is_past(step.lease_until) {
             "its worker vanished: its process gave no sign of life in time"

@@ -126,6 +126,22 @@ impl Work {
         Verdict::Applied
     }
 
+    /// What a step that has ended had begun elsewhere is over.
+    pub(super) fn closed(&mut self, order: usize, attempt: i32) -> Verdict {
+        let Some(step) = self.steps.get(order) else { return Verdict::Refused(Refusal::NoSuchStep) };
+        if !step.status.is_finished() || step.attempt != attempt {
+            return Verdict::Refused(Refusal::Stale { status: step.status, attempt: step.attempt });
+        }
+        if step.checkpoint.is_none() {
+            return Verdict::Repeated;
+        }
+        if let Some(step) = self.step_mut(order) {
+            step.checkpoint = None;
+            step.lease_until = None;
+        }
+        Verdict::Applied
+    }
+
     /// Somebody answers the question of a step, or refuses to.
     pub(super) fn answer(&mut self, order: usize, question: Revision, answer: &JsonText, refuse: bool) -> Verdict {
         let Some(step) = self.steps.get(order) else { return Verdict::Refused(Refusal::NoSuchStep) };

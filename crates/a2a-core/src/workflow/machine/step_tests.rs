@@ -1,6 +1,7 @@
 //! What becomes of steps: dependencies, conditions, failures, time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -8,6 +9,7 @@ use super::Verdict;
 use super::fixtures::{Sim, claimer, completed, definition, failed, new_run};
 use super::{OutputsNeeded, note, start};
 use crate::json_text::JsonText;
+use crate::limits;
 use crate::workflow::command::{ClaimNext, ClaimRef, Event, Refusal};
 use crate::workflow::run::{Payload, RunStatus, StepStatus, Wait};
 
@@ -506,4 +508,95 @@ fn steps_whose_expressions_use_up_the_work_have_their_turns_one_after_the_other(
     }
     assert!(sim.state.steps.iter().all(|s| s.status == StepStatus::Ready), "{:?}", sim.state.run.error);
     assert!(ticks > 0, "all of it fits one transition; the test shows nothing");
+}
+
+#[test]
+fn a_step_that_ends_with_a_note_keeps_it_until_what_it_tells_of_is_closed() {
+    let noted = |sim: &mut Sim| {
+        let attempt = sim.claim("a").unwrap();
+        let claim = ClaimRef { run: sim.state.run.id.clone(), order: 0, attempt };
+        let text = Some(JsonText::new(&json!({"task": 1})));
+        let lease = Duration::from_secs(30);
+        sim.state.steps[0] = note(&sim.state.steps[0], &claim, lease, None, None, text, sim.now).unwrap();
+        attempt
+    };
+    let document = json!({"steps": [{"name": "a", "agent": "x", "timeout_s": 10, "retry": {"max_attempts": 2}}]});
+    let mut sim = Sim::new(&document);
+    let attempt = noted(&mut sim);
+    let closed = Event::Closed { order: 0, attempt };
+    assert_eq!(sim.event(&closed), Verdict::Refused(Refusal::Stale { status: StepStatus::Running, attempt }));
+    let lease_until = sim.step("a").lease_until;
+    sim.happens(&Event::Cancel { reason: "enough".into() });
+    // Whoever has the step closes it, as long as the lease lasts.
+    assert!(sim.step("a").checkpoint.is_some() && sim.step("a").lease_owner.is_none());
+    assert!(lease_until.is_some() && sim.step("a").lease_until == lease_until);
+    let other = Event::Closed { order: 0, attempt: attempt + 1 };
+    assert!(matches!(sim.event(&other), Verdict::Refused(Refusal::Stale { .. })));
+    let before = sim.state.run.revision;
+    sim.happens(&closed);
+    assert!(sim.step("a").checkpoint.is_none() && sim.step("a").lease_until.is_none());
+    assert_eq!((sim.event(&closed), sim.state.run.revision), (Verdict::Repeated, before));
+
+    // An attempt that takes too long: the next one begins anew, and the last one leaves its note.
+    let mut sim = Sim::new(&document);
+    noted(&mut sim);
+    sim.passes(10);
+    assert!(!sim.status("a").is_finished() && sim.step("a").checkpoint.is_none());
+    sim.passes(5);
+    noted(&mut sim);
+    sim.passes(10);
+    assert!(sim.status("a") == StepStatus::Failed && sim.step("a").checkpoint.is_some());
+
+    let mut sim = Sim::new(&document);
+    let attempt = noted(&mut sim);
+    assert_eq!(sim.finish("a", attempt, completed(&json!(1))), Verdict::Applied);
+    assert!(sim.step("a").checkpoint.is_none() && sim.step("a").lease_until.is_none());
+}
+
+#[test]
+fn expressions_read_outputs_up_to_a_limit() {
+    const HALF: usize = limits::EXPRESSION_READ_BYTES_MAX / 2;
+    let around = json!([1, ""]).to_string().len();
+    let run = |more: usize| {
+        let mut sim = Sim::new(&json!({"steps": [
+            {"name": "a", "agent": "x"}, {"name": "b", "agent": "x"},
+            {"name": "c", "agent": "x", "depends_on": ["a", "b"],
+             "input": "{{ steps.a.output[0] + steps.b.output[0] }}"}]}));
+        sim.done("a", &json!([1, "x".repeat(HALF - around)]));
+        sim.done("b", &json!([1, "x".repeat(HALF - around + more)]));
+        sim
+    };
+    assert_eq!(run(0).input("c"), json!(2));
+    let sim = run(1);
+    assert_eq!(sim.status("c"), StepStatus::Failed);
+    assert!(sim.error().contains("more than 8388608 bytes together; read fewer steps"), "{}", sim.error());
+}
+
+#[test]
+fn outputs_are_asked_for_a_few_at_once() {
+    let names: Vec<String> = (0..40).map(|n| format!("s{n}")).collect();
+    let mut steps: Vec<_> = names.iter().map(|name| json!({"name": name, "agent": "x"})).collect();
+    let reads: Vec<String> = names.iter().map(|name| format!("steps.{name}.output")).collect();
+    steps.push(
+        json!({"name": "last", "agent": "x", "depends_on": names, "input": format!("{{{{ {} }}}}", reads.join(" + "))}),
+    );
+    let mut sim = Sim::new(&json!({ "steps": steps }));
+    for name in &names[1..] {
+        sim.done(name, &json!(1));
+    }
+    for step in &mut sim.state.steps[1..40] {
+        step.output = Payload::Stored;
+    }
+    let attempt = sim.claim("s0").unwrap();
+    let event = sim.finish_event("s0", attempt, completed(&json!(1)));
+    let mut rounds = Vec::new();
+    while let Err(OutputsNeeded(needed)) = sim.try_apply(&event) {
+        rounds.push(needed.len());
+        for order in needed {
+            sim.state.steps[order].output = Payload::Loaded(JsonText::new(&json!(1)));
+        }
+    }
+    assert_eq!(rounds, [16, 16, 7]);
+    sim.happens(&event);
+    assert_eq!(sim.input("last"), json!(40));
 }

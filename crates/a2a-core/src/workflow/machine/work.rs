@@ -174,7 +174,10 @@ impl Work {
         step.finished_at = Some(now);
         step.wait = None;
         step.due_at = None;
+        // What was noted tells what goes on elsewhere. The worker ends that as long as it has the lease, then anybody.
+        let lease_until = step.lease_until.filter(|_| step.checkpoint.is_some());
         let_go(step);
+        step.lease_until = lease_until;
         Some(step)
     }
 
@@ -185,6 +188,7 @@ impl Work {
             step.error = None;
             step.progress = None;
             step.checkpoint = None;
+            step.lease_until = None;
         }
         self.look_at_dependents(order);
     }

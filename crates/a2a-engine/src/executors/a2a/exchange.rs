@@ -9,6 +9,7 @@ use super::card::CardError;
 use super::checkpoint::{Checkpoint, Phase};
 use super::client::{CallError, Remote, TASK_NOT_FOUND, text};
 use super::message;
+use crate::egress::Egress;
 use crate::executors::{ClaimLost, Done, StepContext, StepWork, seconds, text_setting};
 
 /// The pause before a task is asked for again grows from the first to the second.
@@ -156,7 +157,7 @@ impl<'a> Exchange<'a> {
         loop {
             let found = match &state.task_id {
                 Some(task) => self.find_answer(&state, task).await,
-                None => self.find_message(&state).await,
+                None => find_message(self.remote(&state), &state).await,
             };
             let missing = match found {
                 Ok(Some(task)) => return self.wait(state, Some(task)).await,
@@ -179,37 +180,6 @@ impl<'a> Exchange<'a> {
             }
             pause.wait().await;
         }
-    }
-
-    /// The task that has the message in its history.
-    async fn find_message(&self, state: &Checkpoint) -> Result<Option<Value>, CallError> {
-        let remote = self.remote(state);
-        let mut sizes = PAGE_SIZES.iter().copied();
-        let mut size = sizes.next().unwrap_or(1);
-        let mut token: Option<String> = None;
-        for _ in 0..SEARCH_PAGES {
-            let page = match remote.list_tasks(size, HISTORY, token.as_deref()).await {
-                Ok(page) => page,
-                Err(CallError::TooLong(error)) => {
-                    size = sizes.next().ok_or(CallError::TooLong(error))?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let tasks = page.get("tasks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-            if let Some(task) = tasks.iter().find(|task| has_message(task, &state.message_id)) {
-                return match text(task, "id") {
-                    // In whole: a list leaves things out.
-                    Some(id) => remote.get_task(id, 0).await.map(Some),
-                    None => Ok(None),
-                };
-            }
-            match text(&page, "nextPageToken") {
-                Some(next) => token = Some(next.to_owned()),
-                None => return Ok(None),
-            }
-        }
-        Ok(None)
     }
 
     /// The task when it has gone on after its question.
@@ -310,8 +280,8 @@ impl<'a> Exchange<'a> {
 
     /// The step is no longer wanted, or no longer this attempt's.
     pub(super) async fn unwanted(&self) -> Done {
-        if !self.context.goes_on().await {
-            self.cancel().await;
+        if !self.context.goes_on().await && self.cancel().await.is_some() {
+            self.context.closed().await;
         }
         Done::failed("the step is no longer wanted")
     }
@@ -321,33 +291,68 @@ impl<'a> Exchange<'a> {
         let what = format!("the agent took longer than {}", seconds(limit));
         match (&self.state, self.cancel().await) {
             (None, _) => Done::retryable(what),
-            (Some(_), Some(())) => Done::retryable(format!("{what}; its task was cancelled")),
+            (Some(_), Some(Some(TaskState::Canceled))) => Done::retryable(format!("{what}; its task was cancelled")),
             // It may go on, and another attempt would have the work done twice.
-            (Some(_), None) => Done::failed(format!("{what}, and did not confirm that its task was cancelled")),
+            (Some(_), _) => Done::failed(format!("{what}, and did not confirm that its task was cancelled")),
         }
     }
 
-    /// Asks the agent to cancel. `Some` when it says that the task is cancelled.
-    async fn cancel(&self) -> Option<()> {
+    /// Asks the agent to cancel. `None` when there is no answer, else the state of the task if it has one.
+    async fn cancel(&self) -> Option<Option<TaskState>> {
         let state = self.state.as_ref()?;
-        let remote = self.remote(state);
-        let cancelling = async {
-            let id = match &state.task_id {
-                Some(id) => id.clone(),
-                None => text(&self.find_message(state).await?.unwrap_or_default(), "id").unwrap_or_default().to_owned(),
-            };
-            if id.is_empty() { Ok(Value::Null) } else { remote.cancel_task(&id).await }
+        let error = match tokio::time::timeout(CANCEL_TIMEOUT, cancel(&self.a2a.egress, state)).await {
+            Ok(Ok(task)) => return Some(task.as_ref().map(TaskState::of)),
+            Ok(Err(error)) => error,
+            Err(_) => return None,
         };
-        match tokio::time::timeout(CANCEL_TIMEOUT, cancelling).await {
-            Ok(Ok(task)) => (TaskState::of(&task) == TaskState::Canceled).then_some(()),
-            Ok(Err(error)) => {
-                let (run, step) = (&self.work.run, &self.work.step);
-                tracing::info!(%run, %step, %error, "the agent could not be told to cancel its task");
-                None
+        let (run, step, said) = (&self.work.run, &self.work.step, error.to_string());
+        let said = self.a2a.egress.redaction().text(&said);
+        tracing::info!(%run, %step, error = %said, "the agent could not be told to cancel its task");
+        (!error.is_transient()).then_some(None)
+    }
+}
+
+/// Asks the agent to cancel the task that a note tells of. `None` when it has no task with the message.
+pub(super) async fn cancel(egress: &Egress, state: &Checkpoint) -> Result<Option<Value>, CallError> {
+    let remote = Remote { egress, interface: &state.interface };
+    let id = match &state.task_id {
+        Some(id) => Some(id.clone()),
+        None => find_message(remote, state).await?.as_ref().and_then(|task| text(task, "id")).map(str::to_owned),
+    };
+    match id {
+        Some(id) => remote.cancel_task(&id).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The task that has the message in its history.
+async fn find_message(remote: Remote<'_>, state: &Checkpoint) -> Result<Option<Value>, CallError> {
+    let mut sizes = PAGE_SIZES.iter().copied();
+    let mut size = sizes.next().unwrap_or(1);
+    let mut token: Option<String> = None;
+    for _ in 0..SEARCH_PAGES {
+        let page = match remote.list_tasks(size, HISTORY, token.as_deref()).await {
+            Ok(page) => page,
+            Err(CallError::TooLong(error)) => {
+                size = sizes.next().ok_or(CallError::TooLong(error))?;
+                continue;
             }
-            Err(_) => None,
+            Err(error) => return Err(error),
+        };
+        let tasks = page.get("tasks").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        if let Some(task) = tasks.iter().find(|task| has_message(task, &state.message_id)) {
+            return match text(task, "id") {
+                // In whole: a list leaves things out.
+                Some(id) => remote.get_task(id, 0).await.map(Some),
+                None => Ok(None),
+            };
+        }
+        match text(&page, "nextPageToken") {
+            Some(next) => token = Some(next.to_owned()),
+            None => return Ok(None),
         }
     }
+    Ok(None)
 }
 
 fn completed(output: Result<Value, String>) -> Done {

@@ -225,6 +225,7 @@ impl Runner {
             let Looked { full, wake_at, failed } = self.look().await;
             let places = &self.shared.places;
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep_until(wake_at) => {}
                 // A place that is free again wakes nobody else: the cache showed the end of its step before.
@@ -263,6 +264,10 @@ impl Runner {
     /// Claims ready steps that this process can do. Returns which places are all taken.
     async fn claim_ready(&self) -> Full {
         loop {
+            // What this process gives back at its end is for others.
+            if self.shared.stop.is_cancelled() {
+                return Full::default();
+            }
             let (mut commands, mut places) = (Vec::new(), Vec::new());
             for step in self.ready_for_us(&self.shared.places) {
                 let Some(place) = self.shared.places.of(step.kind).clone().try_acquire_owned().ok() else { continue };

@@ -32,13 +32,31 @@ impl DatabaseClock {
     pub fn set_ahead_ms(&self, ahead_ms: i64) {
         self.ahead_ms.store(ahead_ms, Ordering::Relaxed);
     }
+
+    /// Learns from an exchange. What agrees with it stays: exchanges take their time, and a difference that follows each
+    /// of them is wrong by that. Otherwise the least possible one is taken, because looking at something too early costs
+    /// more than looking at it a moment late.
+    pub(crate) fn learn(&self, told: Told) {
+        let (least, most) = (told.at.0.saturating_sub(told.heard.0), told.at.0.saturating_sub(told.asked.0));
+        if !(least..=most).contains(&self.ahead_ms()) {
+            self.set_ahead_ms(least);
+        }
+    }
 }
 
-/// By how many milliseconds the database was ahead when it told its time between `asked` and now.
-pub(crate) fn ahead_ms(asked: Timestamp, told: Timestamp) -> i64 {
-    let heard = own();
-    let between = asked.0.saturating_add(heard.0.saturating_sub(asked.0) / 2);
-    told.0.saturating_sub(between)
+/// A time that the database has told, and the times of this process around it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    asked: Timestamp,
+    at: Timestamp,
+    heard: Timestamp,
+}
+
+impl Told {
+    /// The answer to a question of that time, which has just come.
+    pub(crate) fn now(asked: Timestamp, at: Timestamp) -> Self {
+        Self { asked, at, heard: own() }
+    }
 }
 
 /// The time of this process.
@@ -58,8 +76,26 @@ mod tests {
             let (before, now, after) = (own(), clock.now(), own());
             assert!((before.0..=after.0).contains(&(now.0 - ahead)));
         }
-        // An exchange of 40 ms in the middle of which the database has told its time.
-        let asked = Timestamp(own().0 - 40);
-        assert!((ahead_ms(asked, Timestamp(asked.0 + 20 + 7_000)) - 7_000).abs() < 15);
+    }
+
+    #[test]
+    fn a_difference_stays_as_long_as_exchanges_agree_with_it() {
+        let clock = DatabaseClock::default();
+        for (asked, at, heard, expected) in [
+            // Equal clocks, whatever the exchange takes.
+            (1_000, 1_000, 1_000, 0),
+            (2_000, 2_001, 2_900, 0),
+            (3_000, 3_899, 3_900, 0),
+            // The database is 11 s ahead; the second exchange is quicker, the third one slow.
+            (4_000, 15_020, 4_040, 10_980),
+            (5_000, 16_001, 5_002, 10_999),
+            (6_000, 17_900, 7_000, 10_999),
+            // Somebody has put one of the clocks right.
+            (7_000, 7_010, 7_020, -10),
+        ] {
+            let (asked, at, heard) = (Timestamp(asked), Timestamp(at), Timestamp(heard));
+            clock.learn(Told { asked, at, heard });
+            assert_eq!(clock.ahead_ms(), expected, "{at}");
+        }
     }
 }

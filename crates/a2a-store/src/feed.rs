@@ -342,8 +342,8 @@ async fn follow(
     loop {
         let before = Instant::now();
         let poll = session.poll().await?;
-        if let FeedSession::Postgres(feed) = &session {
-            workflows.clock().set_ahead_ms(feed.ahead_ms());
+        if let FeedSession::Postgres(feed) = &mut session {
+            feed.take_told().into_iter().for_each(|told| workflows.clock().learn(told));
         }
         match poll {
             Poll::Changes(rows) if rows.is_empty() => {}

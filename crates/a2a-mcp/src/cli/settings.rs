@@ -72,7 +72,7 @@ pub(crate) struct Args {
     /// File of the operator: what steps may reach, MCP servers, commands [default: config.yaml in the user's configuration directory]
     #[arg(long = "config", env = "A2A_CONFIG", value_name = "FILE", global = true, hide_env_values = true)]
     operator_file: Option<OsString>,
-    /// Steps of workflows that serve and worker do at once, 0 to 256 [default: 16]
+    /// Steps of workflows that serve and worker do at once, 0 to 256; tasks of A2A agents that are only waited for come on top, up to 8 times as many [default: 16]
     #[arg(long, env = "A2A_STEPS_MAX", value_name = "N", global = true, hide_env_values = true)]
     steps_max: Option<String>,
     /// Milliseconds after which a step without a sign of its process goes to another [default: 15000, pulled ones 45000]

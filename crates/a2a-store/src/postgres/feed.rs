@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::{PgStatement, agent_checks, rows, workflow_rows};
 use crate::agent_check::StoredCheck;
-use crate::clock;
+use crate::clock::{self, Told};
 use crate::database_url::PostgresUrl;
 use crate::error::StoreError;
 use crate::feed::{FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
@@ -51,8 +51,8 @@ pub(crate) struct PostgresFeed {
     definitions: Arc<Definitions>,
     /// What the last load or comparison has read of all that is not an agent.
     others: Snapshot,
-    /// By how much the database was ahead of this process at the last poll.
-    ahead_ms: i64,
+    /// The time that the last poll has told.
+    told: Option<Told>,
     /// Some only to prove that the tests would see lost changes: the highest `seq` that was read.
     sequence: Option<i64>,
 }
@@ -105,7 +105,7 @@ impl PostgresFeed {
                 last_announced: None,
                 definitions,
                 others: Snapshot::default(),
-                ahead_ms: 0,
+                told: None,
                 sequence: by_sequence.then_some(0),
             })
         })
@@ -142,9 +142,9 @@ impl PostgresFeed {
         .boxed()
     }
 
-    /// By how many milliseconds the database was ahead of this process at the last poll.
-    pub(crate) fn ahead_ms(&self) -> i64 {
-        self.ahead_ms
+    /// The time that the last poll has told.
+    pub(crate) fn take_told(&mut self) -> Option<Told> {
+        self.told.take()
     }
 
     pub(crate) fn take_snapshot(&mut self) -> Snapshot {
@@ -241,7 +241,7 @@ impl PostgresFeed {
         let Some((snapshot, epoch, pruned, told, _)) = found.first() else {
             return Ok(Poll::Reconcile);
         };
-        self.ahead_ms = clock::ahead_ms(asked, Timestamp(*told));
+        self.told = Some(Told::now(asked, Timestamp(*told)));
         if *pruned || *epoch != self.epoch || found.len() >= POLL_ROWS_MAX {
             return Ok(Poll::Reconcile);
         }

@@ -171,7 +171,7 @@ async fn a_task_that_no_process_holds_is_cancelled_with_its_step() {
     hub.run_control(cancelled.as_str(), RunControl::Cancel { reason: "enough".to_owned() }, &actor()).await.unwrap();
     until_closed(&hub, &cancelled).await;
     assert_eq!(world.cancel_calls().await, 1);
-    hub.run_signal(refused.as_str(), None, &Value::Null, true, &actor()).await.unwrap();
+    hub.run_signal(refused.as_str(), None, None, &Value::Null, true, &actor()).await.unwrap();
     until_closed(&hub, &refused).await;
     assert_eq!(world.cancel_calls().await, 2);
     assert_eq!(until_ended(&hub, &cancelled).await.0, RunStatus::Cancelled);

@@ -228,7 +228,7 @@ impl AgentSpec {
     }
 }
 
-fn read_id<T>(
+pub(crate) fn read_id<T>(
     r: &mut ObjectReader<'_, '_>,
     name: &'static str,
     parse: impl FnOnce(&str) -> Result<T, crate::ids::IdError>,
@@ -269,13 +269,13 @@ fn read_category(r: &mut ObjectReader<'_, '_>) -> Option<Arc<str>> {
     Some(category.into())
 }
 
-fn read_tags(r: &mut ObjectReader<'_, '_>) -> Option<Box<[Arc<str>]>> {
+pub(crate) fn read_tags(r: &mut ObjectReader<'_, '_>) -> Option<Box<[Arc<str>]>> {
     let tags = r.texts("tags", limits::TAGS_MAX, limits::TAG_CHARS_MAX)?;
     let unique: BTreeSet<&str> = tags.into_iter().collect();
     Some(unique.into_iter().map(Arc::from).collect())
 }
 
-fn read_json_object(r: &mut ObjectReader<'_, '_>, name: &'static str) -> Option<JsonText> {
+pub(crate) fn read_json_object(r: &mut ObjectReader<'_, '_>, name: &'static str) -> Option<JsonText> {
     let value = r.value(name)?;
     if !value.is_object() {
         r.problem(name, format!("must be an object, not {}", crate::input::type_name(value)));

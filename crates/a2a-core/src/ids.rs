@@ -107,15 +107,35 @@ text_id!(
     StepName
 );
 
+text_id!(
+    /// The id of a memory, unique everywhere.
+    MemoryId
+);
+
+/// A new id behind a prefix: over 70 random bits, short enough to be repeated by a model.
+fn random_id(prefix: &str) -> Arc<str> {
+    const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    let random = Uuid::new_v4().as_u128();
+    let digits = (0..16).map(|digit| ALPHABET.get((random >> (5 * digit)) as usize & 31).copied().unwrap_or(b'a'));
+    prefix.chars().chain(digits.map(char::from)).collect::<String>().into()
+}
+
 impl RunId {
-    /// Makes a new id: over 70 random bits, short enough to be repeated by a model.
+    /// Makes a new id.
     #[must_use]
     pub fn generate() -> Self {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let random = Uuid::new_v4().as_u128();
-        let digits = (0..16).map(|digit| ALPHABET.get((random >> (5 * digit)) as usize & 31).copied().unwrap_or(b'a'));
-        let text: String = "run-".chars().chain(digits.map(char::from)).collect();
-        Self(text.into())
+        Self(random_id("run-"))
+    }
+}
+
+impl MemoryId {
+    /// What every generated id begins with.
+    pub const PREFIX: &str = "mem-";
+
+    /// Makes a new id.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(random_id(Self::PREFIX))
     }
 }
 

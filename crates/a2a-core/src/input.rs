@@ -148,6 +148,16 @@ impl<'a, 'p> ObjectReader<'a, 'p> {
         Some(number)
     }
 
+    /// A number within `range`.
+    pub fn number(&mut self, name: &'static str, range: std::ops::RangeInclusive<f64>) -> Option<f64> {
+        let number = self.typed(name, "a number", Value::as_f64)?;
+        if !range.contains(&number) {
+            self.problem(name, format!("is {number}; use a number from {} to {}", range.start(), range.end()));
+            return None;
+        }
+        Some(number)
+    }
+
     /// One of the named choices.
     pub fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(name)?;

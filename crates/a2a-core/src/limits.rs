@@ -68,3 +68,19 @@ pub const PRIORITY_MAX: i16 = 9;
 pub const LIVE_RUNS_MAX: usize = 10_000;
 /// Most unfinished steps of one agent over all runs that go on.
 pub const AGENT_STEPS_MAX: usize = 10_000;
+/// Longest content of one memory.
+pub const MEMORY_CONTENT_BYTES_MAX: usize = 32 * 1024;
+/// Longest key of a memory, and longest session and user.
+pub const MEMORY_KEY_CHARS_MAX: usize = 128;
+/// Most relations of one memory, and most memories that one supersedes or is derived from.
+pub const MEMORY_RELATIONS_MAX: usize = 64;
+/// Longest kind of a relation.
+pub const RELATION_KIND_CHARS_MAX: usize = 64;
+/// Longest comment of a feedback, in characters.
+pub const FEEDBACK_COMMENT_CHARS_MAX: usize = 2_000;
+/// Most memories of one agent.
+pub const AGENT_MEMORIES_MAX: usize = 100_000;
+/// Most memories of one namespace: each is in the memory of every process.
+pub const MEMORIES_MAX: usize = 1_000_000;
+/// Most turns of a session that one call reads.
+pub const SESSION_TURNS_MAX: usize = 200;

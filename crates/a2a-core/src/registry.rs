@@ -9,15 +9,14 @@
 //! - Equal schemas, settings, tags, categories and actors share one allocation while an agent uses them.
 
 mod checks;
-mod cursor;
 mod filter;
-mod indices;
 mod intern;
 mod list;
 mod resolve;
 mod search;
 mod shard;
 mod stats;
+mod words;
 
 #[cfg(test)]
 mod checks_tests;
@@ -25,6 +24,8 @@ mod checks_tests;
 mod fixtures;
 #[cfg(test)]
 mod list_tests;
+#[cfg(test)]
+mod meaning_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
@@ -38,19 +39,21 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use self::intern::Pool;
-use self::search::Analysis;
+use self::search::{vector_of_agent, words_of_agent};
 use self::shard::Shard;
 use crate::agent::{Agent, AgentSpec};
 use crate::change::Committed;
+use crate::embedding::Vector;
 use crate::error::Problems;
 use crate::ids::{Actor, AgentKey, Namespace, Revision};
+use crate::index::Analysis;
 use crate::json_text::JsonText;
 use crate::time::Timestamp;
 
 pub use self::filter::Filters;
 pub use self::list::{Count, Facets, ListPage, ListQuery};
 pub use self::resolve::Resolved;
-pub use self::search::{Hit, SearchPage, SearchQuery};
+pub use self::search::{AgentRanking, Factor, Hit, SearchPage, SearchQuery};
 pub use self::stats::RegistryStats;
 
 /// The committed agents of all namespaces.
@@ -62,15 +65,18 @@ pub struct Registry {
     len: usize,
 }
 
-/// The words of a document. Reading them is the slow part of applying a state and needs no lock.
+/// The words of a document and what they mean. Reading them is the slow part of applying a state and needs no lock.
 #[derive(Debug)]
-pub struct Words(Analysis);
+pub struct Words {
+    analysis: Analysis,
+    vector: Option<Vector>,
+}
 
 impl Words {
     /// Reads a document.
     #[must_use]
     pub fn of(spec: &AgentSpec) -> Self {
-        Self(Analysis::of(spec))
+        Self { analysis: words_of_agent(spec), vector: vector_of_agent(spec) }
     }
 }
 
@@ -143,10 +149,10 @@ impl Registry {
     /// left out.
     pub fn make_searchable(&mut self, read: &[Prepared]) {
         for prepared in read {
-            if let Prepared { committed: Committed::Agent(agent), words: Some(Words(analysis)) } = prepared
+            if let Prepared { committed: Committed::Agent(agent), words: Some(words) } = prepared
                 && let Some(shard) = self.shards.get_mut(&agent.spec.namespace)
             {
-                shard.make_searchable(agent, analysis);
+                shard.make_searchable(agent, words);
             }
         }
     }
@@ -157,7 +163,7 @@ impl Registry {
                 if !self.is_news(&agent.key(), agent.revision) {
                     return false;
                 }
-                self.put(agent, words.map(|Words(analysis)| analysis));
+                self.put(agent, words);
             }
             Committed::Removed(key, revision) => {
                 if !self.is_news(&key, revision) {
@@ -175,12 +181,12 @@ impl Registry {
         self.known_revision(key).is_none_or(|known| revision > known)
     }
 
-    fn put(&mut self, agent: Arc<Agent>, analysis: Option<&Analysis>) {
+    fn put(&mut self, agent: Arc<Agent>, words: Option<&Words>) {
         let agent = self.sharing(agent);
         // The new values are acquired before the old ones are released, so that what stays the same is kept.
         self.acquire(&agent);
         self.take(&agent.key());
-        self.shards.entry(agent.spec.namespace.clone()).or_default().insert(agent, analysis);
+        self.shards.entry(agent.spec.namespace.clone()).or_default().insert(agent, words);
         self.len += 1;
     }
 

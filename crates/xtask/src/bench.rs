@@ -13,9 +13,11 @@ struct Area {
     bench: &'static str,
 }
 
-const AREAS: [Area; 6] = [
+const AREAS: [Area; 8] = [
     Area { name: "core", package: "a2a-core", bench: "core" },
+    Area { name: "memory", package: "a2a-core", bench: "memory" },
     Area { name: "mcp", package: "a2a-mcp", bench: "mcp" },
+    Area { name: "remember", package: "a2a-mcp", bench: "remember" },
     Area { name: "store", package: "a2a-store", bench: "store" },
     Area { name: "load", package: "a2a-store", bench: "store" },
     Area { name: "lag", package: "a2a-store", bench: "store" },

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a chore talks to the person who started it")]
 
 mod bench;
+mod eval;
 mod postgres;
 mod test;
 
@@ -15,7 +16,8 @@ Usage: cargo xtask <command>
 Commands:
   test [cargo test arguments]   Run all tests, with a throwaway Postgres
   soak [cargo test arguments]   The same in release, with the long figures (A2A_SOAK=1)
-  bench [area ...] [--quick]    Measure core, mcp, store, load, lag, workflows in release, with a throwaway Postgres
+  bench [area ...] [--quick]    Measure core, memory, mcp, remember, store, load, lag, workflows in release, with a throwaway Postgres
+  eval [--tune] [--misses]      Ask recall questions with known answers, print how well it answers
   help                          Show this text
 
 Examples:
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&args, test::Length::Short),
         Some("soak") => test::run(&args, test::Length::Long),
         Some("bench") => bench::run(&args),
+        Some("eval") => eval::run(&args),
         Some("help" | "-h" | "--help") => {
             print!("{HELP}");
             Ok(true)

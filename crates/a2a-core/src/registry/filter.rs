@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::indices::{DocBits, folded, intersect, subtract};
-use super::shard::{Doc, Flags, Shard};
+use super::shard::{Flags, Shard};
 use crate::agent::ExecutorKind;
 use crate::agent_check::AgentStatus;
+use crate::index::Doc;
+use crate::index::keys::{DocBits, folded, intersect, subtract};
 
 /// Conditions on agents; all that are given must hold. Tags, categories and capabilities are compared without regard
 /// to case.

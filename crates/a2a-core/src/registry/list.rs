@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::cursor::{QueryHash, list_cursor, read_list_cursor};
 use super::filter::{Filters, Selection};
-use super::indices::KeyIndex;
-use super::shard::{Doc, Shard};
+use super::shard::Shard;
 use crate::agent::Agent;
 use crate::error::Problems;
 use crate::ids::Namespace;
+use crate::index::Doc;
+use crate::index::cursor::{QueryHash, list_cursor, read_list_cursor};
+use crate::index::keys::KeyIndex;
 use crate::limits::PAGE_ROWS_MAX;
 
 /// Which agents to list.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::fixtures::{AgentBuilder, agent, key};
-use super::{Count, Filters, ListQuery, Registry, SearchQuery};
+use super::{AgentRanking, Count, Filters, ListQuery, Registry, SearchQuery};
 use crate::agent::Agent;
 use crate::change::Committed;
 use crate::ids::{Namespace, Revision};
@@ -323,7 +323,9 @@ fn check_searches(registry: &Registry, model: &Model) {
         })
         .map(|a| a.spec.id.as_str())
         .collect();
-    let query = SearchQuery { query: "tuna".into(), include_disabled: true, limit: 50, ..SearchQuery::default() };
+    let ranking = AgentRanking::WORDS_ALONE;
+    let query =
+        SearchQuery { query: "tuna".into(), include_disabled: true, limit: 50, ranking, ..SearchQuery::default() };
     let page = registry.search(&query).unwrap();
     if !expected.is_empty() {
         let found: BTreeSet<&str> = page.hits.iter().map(|hit| hit.agent.spec.id.as_str()).collect();

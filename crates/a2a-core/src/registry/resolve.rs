@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::search::SearchQuery;
-use super::shard::{Doc, Shard};
+use super::shard::Shard;
 use crate::agent::Agent;
 use crate::ids::AgentId;
+use crate::index::Doc;
 
 /// What a text means as an agent id.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,15 @@
 //! Facts about what search finds and in which order.
 
 use super::fixtures::{AgentBuilder, agent, key, registry};
-use super::{Filters, Hit, Registry, SearchQuery};
+use super::{AgentRanking, Filters, Hit, Registry, SearchQuery};
 use crate::change::Committed;
 use crate::limits::PAGE_ROWS_MAX;
 use crate::time::Timestamp;
 
+/// By words alone: what meaning adds has tests of its own.
 fn query(text: &str) -> SearchQuery {
-    SearchQuery { query: text.into(), limit: PAGE_ROWS_MAX, ..SearchQuery::default() }
+    let ranking = AgentRanking::WORDS_ALONE;
+    SearchQuery { query: text.into(), limit: PAGE_ROWS_MAX, ranking, ..SearchQuery::default() }
 }
 
 fn hits(registry: &Registry, query: &SearchQuery) -> Vec<Hit> {

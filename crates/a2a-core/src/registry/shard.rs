@@ -7,16 +7,14 @@ use std::sync::Arc;
 use foldhash::fast::{FixedState, RandomState};
 use std::hash::BuildHasher as _;
 
-use super::indices::{KeyIndex, folded};
-use super::search::Analysis;
-use super::search::SearchIndex;
+use super::Words;
 use crate::agent::{Agent, ExecutorKind};
 use crate::agent_check::{AgentCheck, AgentStatus};
+use crate::embedding::Vectors;
 use crate::ids::{AgentId, Revision};
+use crate::index::keys::{KeyIndex, folded};
+use crate::index::{Doc, SearchIndex};
 use crate::time::Timestamp;
-
-/// The number of an agent within its shard. Each put gives a new, higher one; they are renumbered when many are unused.
-pub(super) type Doc = u32;
 
 /// What filters ask most often, in one byte per document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,7 +80,8 @@ pub(super) struct Shard {
     pub(super) categories: KeyIndex,
     pub(super) capabilities: KeyIndex,
     pub(super) search: SearchIndex,
-    /// Documents below this number are in `search`; those from here on have not been read for it yet.
+    pub(super) vectors: Vectors,
+    /// Documents below this number are in `search` and `vectors`; those from here on have not been read for it yet.
     searchable: usize,
 }
 
@@ -192,20 +191,25 @@ impl Shard {
     }
 
     /// Makes the next unread agent known to search. Nothing happens when that is another one by now.
-    pub(super) fn make_searchable(&mut self, agent: &Arc<Agent>, analysis: &Analysis) {
+    pub(super) fn make_searchable(&mut self, agent: &Arc<Agent>, words: &Words) {
         while matches!(self.docs.get(self.searchable), Some(None)) {
             self.searchable += 1;
         }
         let next = self.docs.get(self.searchable).and_then(Option::as_ref);
         if next.is_some_and(|next| Arc::ptr_eq(next, agent)) {
-            self.search.add(Doc::try_from(self.searchable).unwrap_or(Doc::MAX), analysis);
+            self.add_words(Doc::try_from(self.searchable).unwrap_or(Doc::MAX), words);
             self.searchable += 1;
         }
     }
 
-    /// Adds an agent whose id is not live. Search learns of it later when there is no analysis, or when it has to read
+    fn add_words(&mut self, doc: Doc, words: &Words) {
+        self.search.add(doc, &words.analysis);
+        self.vectors.push(doc, words.vector.as_ref());
+    }
+
+    /// Adds an agent whose id is not live. Search learns of it later when its words were not read, or when it has to read
     /// others first, because it takes documents in the order of their numbers.
-    pub(super) fn insert(&mut self, agent: Arc<Agent>, analysis: Option<&Analysis>) {
+    pub(super) fn insert(&mut self, agent: Arc<Agent>, words: Option<&Words>) {
         self.renumber_if_due();
         let doc = Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX);
         let spec = &agent.spec;
@@ -223,8 +227,8 @@ impl Shard {
         for capability in &spec.capabilities {
             self.capabilities.add(&capability.name, None, doc);
         }
-        if let Some(analysis) = analysis.filter(|_| self.is_searchable()) {
-            self.search.add(doc, analysis);
+        if let Some(words) = words.filter(|_| self.is_searchable()) {
+            self.add_words(doc, words);
             self.searchable = self.docs.len() + 1;
         }
         if self.check(spec.id.as_str()).is_some_and(|check| !check.is_about(&agent)) {
@@ -254,7 +258,8 @@ impl Shard {
             self.capabilities.remove(&capability.name, doc);
         }
         if (doc as usize) < self.searchable {
-            self.search.remove(&Analysis::of(spec));
+            self.search.remove(&super::search::words_of_agent(spec));
+            self.vectors.remove(doc);
         }
         if let Some(flags) = self.flags.get_mut(doc as usize) {
             if let Some(count) = self.flag_counts.get_mut(&flags.0) {
@@ -337,6 +342,7 @@ impl Shard {
             index.renumber(new);
         }
         self.search.renumber(new);
+        self.vectors.renumber(new);
         self.searchable = self.docs.iter().take(self.searchable).flatten().count();
         self.docs.retain(Option::is_some);
         self.flags.retain(|flags| flags.0 != 0);

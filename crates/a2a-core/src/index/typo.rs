@@ -5,15 +5,15 @@
 /// One slip changes at most two bits of the set and one of the length, so that comparing two of these rules out
 /// nearly every word of a vocabulary without reading its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Signature(u64);
+pub(crate) struct Signature(u64);
 
 const LENGTH_SHIFT: u32 = 56;
 
 impl Signature {
     /// No word has this one.
-    pub(super) const NONE: Self = Self(u64::MAX);
+    pub(crate) const NONE: Self = Self(u64::MAX);
 
-    pub(super) fn of(word: &str) -> Self {
+    pub(crate) fn of(word: &str) -> Self {
         let mut set = 0u64;
         let mut chars = 0u64;
         for c in word.chars() {
@@ -28,7 +28,7 @@ impl Signature {
         Self(set | chars << LENGTH_SHIFT)
     }
 
-    pub(super) fn may_be_within(self, other: Self, slips: u32) -> bool {
+    pub(crate) fn may_be_within(self, other: Self, slips: u32) -> bool {
         let set = (self.0 ^ other.0) << (64 - LENGTH_SHIFT);
         let lengths = (self.0 >> LENGTH_SHIFT).abs_diff(other.0 >> LENGTH_SHIFT);
         set.count_ones() <= 2 * slips && lengths <= u64::from(slips)
@@ -36,7 +36,7 @@ impl Signature {
 }
 
 /// How many slips a word of this many characters may have.
-pub(super) fn slips_allowed(chars: usize) -> u32 {
+pub(crate) fn slips_allowed(chars: usize) -> u32 {
     match chars {
         0..=3 => 0,
         4..=7 => 1,
@@ -46,7 +46,7 @@ pub(super) fn slips_allowed(chars: usize) -> u32 {
 
 /// The number of slips between two words if it is at most `max`: a slip is a character that is missing, added or
 /// changed, or two neighbours that are swapped (optimal string alignment distance).
-pub(super) fn slips_between(a: &str, b: &str, max: u32) -> Option<u32> {
+pub(crate) fn slips_between(a: &str, b: &str, max: u32) -> Option<u32> {
     let b: Vec<char> = b.chars().collect();
     let mut before_previous = vec![0u32; b.len() + 1];
     let mut previous: Vec<u32> = (0..).take(b.len() + 1).collect();

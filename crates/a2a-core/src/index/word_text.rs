@@ -11,14 +11,14 @@ const SHORT_MAX: usize = 16;
 ///
 /// Invariant: a word has no NUL, and is `Long` only when it does not fit `Short`, so that equal words have equal form.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) enum WordText {
+pub(crate) enum WordText {
     /// Filled up with zeros.
     Short([u8; SHORT_MAX]),
     Long(Box<str>),
 }
 
 impl WordText {
-    pub(super) fn new(word: &str) -> Self {
+    pub(crate) fn new(word: &str) -> Self {
         let mut bytes = [0; SHORT_MAX];
         match bytes.get_mut(..word.len()) {
             Some(place) => {
@@ -39,11 +39,11 @@ impl WordText {
         }
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    pub(super) fn starts_with(&self, prefix: &str) -> bool {
+    pub(crate) fn starts_with(&self, prefix: &str) -> bool {
         self.as_bytes().starts_with(prefix.as_bytes())
     }
 }

@@ -1,4 +1,4 @@
-//! Words that say nothing about what an agent is for.
+//! Words that say nothing about what a text is about.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -23,7 +23,7 @@ static SET: LazyLock<HashSet<&'static str, foldhash::fast::RandomState>> =
     LazyLock::new(|| STOP_WORDS.split_whitespace().collect());
 
 /// Whether search leaves this word out when there are better ones.
-pub(super) fn is_stop_word(word: &str) -> bool {
+pub(crate) fn is_stop_word(word: &str) -> bool {
     // The longest stop word is short; most other words need no hashing to be told apart.
     word.len() <= 9 && SET.contains(word)
 }

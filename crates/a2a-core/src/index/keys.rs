@@ -1,4 +1,4 @@
-//! Which agents carry a key: a tag, a category or the name of a capability.
+//! Which documents carry a key, such as a tag.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,37 +6,37 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::shard::Doc;
+use super::Doc;
 
 /// How a key is compared: without regard to case.
-pub(super) fn folded(text: &str) -> Cow<'_, str> {
+pub(crate) fn folded(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) { text.into() } else { text.to_lowercase().into() }
 }
 
-/// From lower-case keys to the agents that carry them.
+/// From lower-case keys to the documents that carry them.
 ///
-/// Invariant: holds exactly the keys of live agents, each with exactly the live agents that carry it.
+/// Invariant: holds exactly the keys of live documents, each with exactly those that carry it.
 #[derive(Debug, Default)]
-pub(super) struct KeyIndex {
+pub(crate) struct KeyIndex {
     entries: HashMap<Box<str>, Entry, RandomState>,
 }
 
-/// The agents that carry one key.
+/// The documents that carry one key.
 #[derive(Debug, Default)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Ascending document numbers.
     docs: Vec<Doc>,
-    /// The ways in which the key is written, each with the number of times; agents share these texts.
+    /// The ways in which the key is written, each with the number of times; documents share these texts.
     spellings: Vec<(Arc<str>, u32)>,
 }
 
 impl Entry {
-    pub(super) fn docs(&self) -> &[Doc] {
+    pub(crate) fn docs(&self) -> &[Doc] {
         &self.docs
     }
 
     fn add(&mut self, spelling: Option<&Arc<str>>, doc: Doc) {
-        // An agent can carry one key in two spellings.
+        // A document can carry one key in two spellings.
         if self.docs.last() != Some(&doc) {
             self.docs.push(doc);
         }
@@ -48,31 +48,31 @@ impl Entry {
         }
     }
 
-    /// The way in which most agents write the key; the first in the alphabet of several.
+    /// The way in which most documents write the key; the first in the alphabet of several.
     fn spelling(&self) -> Option<&Arc<str>> {
         self.spellings.iter().max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(&a.0))).map(|(text, _)| text)
     }
 }
 
 impl KeyIndex {
-    /// The agents that carry `key` in any case, ascending.
-    pub(super) fn docs(&self, key: &str) -> &[Doc] {
+    /// The documents that carry `key` in any case, ascending.
+    pub(crate) fn docs(&self, key: &str) -> &[Doc] {
         self.entries.get(folded(key).as_ref()).map_or(&[], Entry::docs)
     }
 
-    /// The text that agents share which write the key exactly so.
-    pub(super) fn shared(&self, key: &str) -> Option<&Arc<str>> {
+    /// The text that documents share which write the key exactly so.
+    pub(crate) fn shared(&self, key: &str) -> Option<&Arc<str>> {
         let entry = self.entries.get(folded(key).as_ref())?;
         entry.spellings.iter().map(|(text, _)| text).find(|text| ***text == *key)
     }
 
-    /// Every key as most agents write it, with its agents.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+    /// Every key as most documents write it, with its documents.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(key, entry)| (entry.spelling().map_or(&**key, |text| &**text), entry))
     }
 
-    /// Adds an agent whose number is higher than all before. Agents share the spelling if one is given.
-    pub(super) fn add(&mut self, key: &str, spelling: Option<&Arc<str>>, doc: Doc) {
+    /// Adds a document whose number is higher than all before. Documents share the spelling if one is given.
+    pub(crate) fn add(&mut self, key: &str, spelling: Option<&Arc<str>>, doc: Doc) {
         let folded = folded(key);
         if let Some(entry) = self.entries.get_mut(folded.as_ref()) {
             entry.add(spelling, doc);
@@ -83,8 +83,8 @@ impl KeyIndex {
         }
     }
 
-    /// Takes an agent out from under a key that it was added with.
-    pub(super) fn remove(&mut self, key: &str, doc: Doc) {
+    /// Takes a document out from under a key that it was added with.
+    pub(crate) fn remove(&mut self, key: &str, doc: Doc) {
         let folded = folded(key);
         let Some(entry) = self.entries.get_mut(folded.as_ref()) else { return };
         if let Ok(at) = entry.docs.binary_search(&doc) {
@@ -100,7 +100,7 @@ impl KeyIndex {
     }
 
     /// Gives documents new numbers in the same order.
-    pub(super) fn renumber(&mut self, new: impl Fn(Doc) -> Option<Doc>) {
+    pub(crate) fn renumber(&mut self, new: impl Fn(Doc) -> Option<Doc>) {
         for entry in self.entries.values_mut() {
             entry.docs.retain_mut(|doc| new(*doc).map(|n| *doc = n).is_some());
         }
@@ -108,7 +108,7 @@ impl KeyIndex {
 }
 
 /// Keeps in `docs` those that `other` has too; both ascend.
-pub(super) fn intersect(docs: &mut Vec<Doc>, other: &[Doc]) {
+pub(crate) fn intersect(docs: &mut Vec<Doc>, other: &[Doc]) {
     if docs.len().saturating_mul(16) < other.len() {
         docs.retain(|doc| other.binary_search(doc).is_ok());
     } else {
@@ -121,7 +121,7 @@ pub(super) fn intersect(docs: &mut Vec<Doc>, other: &[Doc]) {
 }
 
 /// Drops from `docs` those that `other` has; both ascend.
-pub(super) fn subtract(docs: &mut Vec<Doc>, other: &[Doc]) {
+pub(crate) fn subtract(docs: &mut Vec<Doc>, other: &[Doc]) {
     let mut other = other.iter().peekable();
     docs.retain(|doc| {
         while other.next_if(|o| *o < doc).is_some() {}
@@ -131,15 +131,15 @@ pub(super) fn subtract(docs: &mut Vec<Doc>, other: &[Doc]) {
 
 /// A set of documents with one bit for each.
 #[derive(Debug, Default)]
-pub(super) struct DocBits(Vec<u64>);
+pub(crate) struct DocBits(Vec<u64>);
 
 impl DocBits {
     /// An empty set for numbers below `end`.
-    pub(super) fn new(end: usize) -> Self {
+    pub(crate) fn new(end: usize) -> Self {
         Self(vec![0; end.div_ceil(64)])
     }
 
-    pub(super) fn of(docs: &[Doc], end: usize) -> Self {
+    pub(crate) fn of(docs: &[Doc], end: usize) -> Self {
         let mut bits = Self::new(end);
         for doc in docs {
             bits.insert(*doc);
@@ -147,18 +147,18 @@ impl DocBits {
         bits
     }
 
-    pub(super) fn insert(&mut self, doc: Doc) {
+    pub(crate) fn insert(&mut self, doc: Doc) {
         if let Some(word) = self.0.get_mut(doc as usize / 64) {
             *word |= 1 << (doc % 64);
         }
     }
 
-    pub(super) fn contains(&self, doc: Doc) -> bool {
+    pub(crate) fn contains(&self, doc: Doc) -> bool {
         self.0.get(doc as usize / 64).is_some_and(|word| word & 1 << (doc % 64) != 0)
     }
 
     /// The members in ascending order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = Doc> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Doc> {
         (0..).step_by(64).zip(&self.0).flat_map(|(base, &word)| {
             let mut left = word;
             std::iter::from_fn(move || {

@@ -9,7 +9,7 @@ const WORD_BYTES_MAX: usize = 64;
 
 /// How a word stands to the text that it was cut from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     /// The whole word as written.
     Whole,
     /// A part of the whole word that came before it.
@@ -17,7 +17,7 @@ pub(super) enum Cut {
 }
 
 /// Calls `emit` with each word of `text`, a whole word before its parts.
-pub(super) fn tokens(text: &str, emit: &mut impl FnMut(&str, Cut)) {
+pub(crate) fn tokens(text: &str, emit: &mut impl FnMut(&str, Cut)) {
     let mut lowered = String::new();
     let mut at = 0;
     while let Some(&byte) = text.as_bytes().get(at) {

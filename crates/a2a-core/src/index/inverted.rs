@@ -1,29 +1,29 @@
-//! The inverted index of one namespace: for each stem the agents that use it.
+//! The inverted index of one namespace: for each stem the documents that use it.
 
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::analysis::{Analysis, FIELDS, Field, Occurrences, Worth};
+use super::Doc;
+use super::analysis::{Analysis, FIELDS_MAX, Field, Occurrences, Worth};
 use super::vocabulary::{TermId, Vocabulary, WordId};
 use super::word_text::WordText;
-use crate::registry::shard::Doc;
 
-/// That one agent uses a stem, and what it is worth there.
+/// That one document uses a stem, and what it is worth there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Posting {
-    pub(super) doc: Doc,
-    pub(super) worth: Worth,
+pub(crate) struct Posting {
+    pub(crate) doc: Doc,
+    pub(crate) worth: Worth,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Term {
+pub(crate) struct Term {
     stem: WordText,
     /// In the order of document numbers. Those of removed documents stay until the next renumbering, so that a removal
     /// does not have to move long lists; whoever reads postings skips documents that are not live.
-    pub(super) postings: Vec<Posting>,
-    /// How many live agents use it, exact at all times.
-    pub(super) agents: u32,
+    pub(crate) postings: Vec<Posting>,
+    /// How many live documents use it, exact at all times.
+    pub(crate) documents: u32,
     /// Which add or remove counted it last, and where its occurrences are collected.
     stamp: u32,
     slot: u32,
@@ -31,10 +31,10 @@ pub(super) struct Term {
 
 /// Words and postings, kept in step with every put and remove.
 ///
-/// Invariant: all counts equal those of an index that is built anew from the live agents, and so do all scores.
+/// Invariant: all counts equal those of an index that is built anew from the live documents, and so do all scores.
 #[derive(Default)]
 pub(crate) struct SearchIndex {
-    pub(super) vocabulary: Vocabulary,
+    pub(crate) vocabulary: Vocabulary,
     by_stem: HashMap<WordText, TermId, RandomState>,
     terms: Vec<Term>,
     free: Vec<TermId>,
@@ -47,16 +47,16 @@ pub(crate) struct SearchIndex {
 struct Scratch {
     /// Each occurrence of a word: its number, its field, its units.
     words: Vec<(WordId, Field, u16)>,
-    /// Each stem of the agent once.
+    /// Each stem of the document once.
     occurrences: Vec<(TermId, Occurrences)>,
 }
 
 impl SearchIndex {
-    pub(super) fn term(&self, id: TermId) -> Option<&Term> {
+    pub(crate) fn term(&self, id: TermId) -> Option<&Term> {
         self.terms.get(id as usize)
     }
 
-    pub(super) fn term_of_stem(&self, stem: &str) -> Option<TermId> {
+    pub(crate) fn term_of_stem(&self, stem: &str) -> Option<TermId> {
         self.by_stem.get(&WordText::new(stem)).copied()
     }
 
@@ -91,7 +91,7 @@ impl SearchIndex {
     }
 
     fn insert_term(&mut self, stem: WordText) -> TermId {
-        let term = Term { stem: stem.clone(), postings: Vec::new(), agents: 0, stamp: 0, slot: 0 };
+        let term = Term { stem: stem.clone(), postings: Vec::new(), documents: 0, stamp: 0, slot: 0 };
         let id = if let Some(id) = self.free.pop() {
             if let Some(place) = self.terms.get_mut(id as usize) {
                 *place = term;
@@ -105,7 +105,7 @@ impl SearchIndex {
         id
     }
 
-    /// Adds an agent under a document number that is higher than all before.
+    /// Adds a document under a number that is higher than all before.
     pub(crate) fn add(&mut self, doc: Doc, analysis: &Analysis) {
         let stamp = self.next_stamp();
         let Scratch { mut words, mut occurrences } = std::mem::take(&mut self.scratch);
@@ -122,9 +122,9 @@ impl SearchIndex {
             if term.stamp != stamp {
                 term.stamp = stamp;
                 term.slot = u32::try_from(occurrences.len()).unwrap_or(u32::MAX);
-                occurrences.push((*id, [0; FIELDS]));
+                occurrences.push((*id, [0; FIELDS_MAX]));
             }
-            let count = occurrences.get_mut(term.slot as usize).and_then(|(_, o)| o.get_mut(*field as usize));
+            let count = occurrences.get_mut(term.slot as usize).and_then(|(_, o)| o.get_mut(usize::from(*field)));
             if let Some(count) = count {
                 *count = count.saturating_add(*units);
             }
@@ -132,17 +132,17 @@ impl SearchIndex {
         for (id, occurrences) in &occurrences {
             if let Some(term) = self.terms.get_mut(*id as usize) {
                 if term.postings.is_empty() {
-                    // Most stems occur in one agent only; a list of one spares them the room for more.
+                    // Most stems occur in one document only; a list of one spares them the room for more.
                     term.postings.reserve_exact(1);
                 }
                 term.postings.push(Posting { doc, worth: analysis.worth(occurrences) });
-                term.agents += 1;
+                term.documents += 1;
             }
         }
         self.scratch = Scratch { words, occurrences };
     }
 
-    /// Takes an agent out, given the same analysis that it was added with.
+    /// Takes a document out, given the same analysis that it was added with.
     pub(crate) fn remove(&mut self, analysis: &Analysis) {
         let stamp = self.next_stamp();
         let mut unused_words = Vec::new();
@@ -153,8 +153,8 @@ impl SearchIndex {
             let Some(term) = self.terms.get_mut(id as usize) else { continue };
             if term.stamp != stamp {
                 term.stamp = stamp;
-                term.agents = term.agents.saturating_sub(1);
-                if term.agents == 0 {
+                term.documents = term.documents.saturating_sub(1);
+                if term.documents == 0 {
                     unused_terms.push(id);
                 }
             }
@@ -188,8 +188,8 @@ impl SearchIndex {
 }
 
 impl Term {
-    /// What this stem is worth in one agent.
-    pub(super) fn worth_in(&self, doc: Doc) -> Option<Worth> {
+    /// What this stem is worth in one document.
+    pub(crate) fn worth_in(&self, doc: Doc) -> Option<Worth> {
         let at = self.postings.binary_search_by_key(&doc, |p| p.doc).ok()?;
         self.postings.get(at).map(|p| p.worth)
     }

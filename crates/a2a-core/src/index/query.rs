@@ -1,13 +1,12 @@
 //! From the text of a query to the stems that it looks for.
 
-use super::index::SearchIndex;
+use super::inverted::SearchIndex;
+use super::keys::DocBits;
 use super::stop_words::is_stop_word;
 use super::tokens::{Cut, tokens};
 use super::vocabulary::{TermId, WordId};
-use crate::registry::indices::{DocBits, intersect};
-use crate::registry::shard::{Doc, Shard};
 
-/// Further words of a query are not read: what an agent is for can be said in fewer.
+/// Further words of a query are not read: what is looked for can be said in fewer.
 const WORDS_MAX: usize = 64;
 /// A beginning of a word counts as one from this many characters.
 const PREFIX_CHARS_MIN: usize = 2;
@@ -26,25 +25,25 @@ const SLIPS_FACTOR: f32 = 0.5;
 
 /// A word of a query with the stems that answer it.
 #[derive(Debug)]
-pub(super) struct SearchWord {
+pub(crate) struct SearchWord {
     /// As the caller wrote it, in lower case.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// How rare it is, which is how much it counts.
-    pub(super) rarity: f32,
-    /// Empty when no agent has anything like it.
-    pub(super) matches: Vec<Match>,
+    pub(crate) rarity: f32,
+    /// Empty when no document has anything like it.
+    pub(crate) matches: Vec<Match>,
 }
 
 /// A stem that answers a word.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Match {
-    pub(super) term: TermId,
-    pub(super) factor: f32,
-    pub(super) how: How,
+pub(crate) struct Match {
+    pub(crate) term: TermId,
+    pub(crate) factor: f32,
+    pub(crate) how: How,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum How {
+pub(crate) enum How {
     /// The word itself or an inflection of it.
     Same,
     /// This word begins with it.
@@ -53,13 +52,14 @@ pub(super) enum How {
     Typo(WordId),
 }
 
-struct Written {
-    text: String,
-    parts: Vec<String>,
+/// A word of a text with the parts of the identifier that it may be.
+pub(crate) struct Written {
+    pub(crate) text: String,
+    pub(crate) parts: Vec<String>,
 }
 
 /// The distinct words of a text, without stop words unless there is nothing else.
-fn written(text: &str) -> Vec<Written> {
+pub(crate) fn written(text: &str) -> Vec<Written> {
     let mut all: Vec<Written> = Vec::new();
     tokens(text, &mut |word, cut| {
         let text = word.to_owned();
@@ -82,29 +82,29 @@ fn written(text: &str) -> Vec<Written> {
 }
 
 impl SearchIndex {
-    fn exact(&self, word: &str) -> Option<TermId> {
+    pub(crate) fn exact(&self, word: &str) -> Option<TermId> {
         match self.vocabulary.id(word).and_then(|id| self.vocabulary.word(id)) {
             Some(word) => Some(word.term),
             None => self.term_of_stem(&self.vocabulary.stem(word)),
         }
     }
 
-    fn agents_with(&self, term: TermId) -> usize {
-        self.term(term).map_or(0, |term| term.agents as usize)
+    fn documents_with(&self, term: TermId) -> usize {
+        self.term(term).map_or(0, |term| term.documents as usize)
     }
 
-    /// The words of a query with everything in the index that answers them; `agents` is how many there are in all.
-    pub(super) fn words_of(&self, query: &str, agents: usize) -> Vec<SearchWord> {
+    /// The words of a query with everything in the index that answers them; `documents` is how many there are in all.
+    pub(crate) fn words_of(&self, query: &str, documents: usize) -> Vec<SearchWord> {
         let written = written(query);
         let count = written.len();
         let mut words: Vec<SearchWord> = Vec::with_capacity(count);
         for (i, word) in written.into_iter().enumerate() {
             let is_last = i + 1 == count;
             if word.parts.is_empty() || self.exact(&word.text).is_some() {
-                words.push(self.search_word(word.text, is_last, agents));
+                words.push(self.search_word(word.text, is_last, documents));
             } else {
                 // Nobody writes the identifier like this; its parts may still say what it means.
-                words.extend(word.parts.into_iter().map(|part| self.search_word(part, false, agents)));
+                words.extend(word.parts.into_iter().map(|part| self.search_word(part, false, documents)));
             }
         }
         let mut terms = std::collections::HashSet::new();
@@ -115,7 +115,7 @@ impl SearchIndex {
         words
     }
 
-    fn search_word(&self, text: String, is_last: bool, agents: usize) -> SearchWord {
+    fn search_word(&self, text: String, is_last: bool, documents: usize) -> SearchWord {
         let exact = self.exact(&text);
         let mut matches: Vec<Match> = exact.iter().map(|&term| Match { term, factor: 1.0, how: How::Same }).collect();
         if exact.is_none() || is_last {
@@ -135,10 +135,10 @@ impl SearchIndex {
         // A rare misspelling must not count more than the word that it stands for, so all matches of a word weigh
         // alike: by the word itself when there is one, else by all of them together.
         let used_by = match exact {
-            Some(term) => self.agents_with(term),
-            None => matches.iter().map(|m| self.agents_with(m.term)).sum::<usize>().min(agents),
+            Some(term) => self.documents_with(term),
+            None => matches.iter().map(|m| self.documents_with(m.term)).sum::<usize>().min(documents),
         };
-        SearchWord { text, rarity: rarity(agents, used_by), matches }
+        SearchWord { text, rarity: rarity(documents, used_by), matches }
     }
 
     fn push_match(&self, matches: &mut Vec<Match>, id: WordId, factor: f32, how: How) {
@@ -159,13 +159,14 @@ impl SearchIndex {
         ids
     }
 
-    /// By number of agents, then in alphabetical order, so that the numbers of words do not matter.
+    /// By number of documents, then in alphabetical order, so that the numbers of words do not matter.
     fn most_used_first(&self, ids: &mut [WordId]) {
-        let key = |id: &WordId| self.vocabulary.word(*id).map(|w| (std::cmp::Reverse(w.agents), &w.text));
+        let key = |id: &WordId| self.vocabulary.word(*id).map(|w| (std::cmp::Reverse(w.documents), &w.text));
         ids.sort_unstable_by(|a, b| key(a).cmp(&key(b)));
     }
 
-    fn insert_docs(&self, bits: &mut DocBits, term: TermId) {
+    /// Adds all documents that have the stem, live or not.
+    pub(crate) fn insert_docs(&self, bits: &mut DocBits, term: TermId) {
         for posting in self.term(term).map_or(&[][..], |term| &term.postings) {
             bits.insert(posting.doc);
         }
@@ -173,41 +174,7 @@ impl SearchIndex {
 }
 
 /// The inverse document frequency of BM25, which is above zero for every word.
-pub(super) fn rarity(agents: usize, used_by: usize) -> f32 {
-    let (agents, used_by) = (agents as f64, used_by as f64);
-    (1.0 + (agents - used_by + 0.5) / (used_by + 0.5)).ln() as f32
-}
-
-impl Shard {
-    /// The agents that have every word of `text` in any inflection or as the beginning of a word, ascending; nothing
-    /// when the text has no words.
-    pub(in crate::registry) fn docs_with_words(&self, text: &str) -> Option<Vec<Doc>> {
-        let mut selected: Option<Vec<Doc>> = None;
-        for word in written(text) {
-            let mut docs = self.docs_with_word(&word.text);
-            if docs.is_empty() && !word.parts.is_empty() {
-                docs = self.docs_with_word(word.parts.first().map_or("", |part| part));
-                for part in word.parts.iter().skip(1) {
-                    intersect(&mut docs, &self.docs_with_word(part));
-                }
-            }
-            match &mut selected {
-                None => selected = Some(docs),
-                Some(selected) => intersect(selected, &docs),
-            }
-        }
-        selected
-    }
-
-    fn docs_with_word(&self, word: &str) -> Vec<Doc> {
-        let index = &self.search;
-        let mut bits = DocBits::new(self.end());
-        if let Some(term) = index.exact(word) {
-            index.insert_docs(&mut bits, term);
-        }
-        for (_, longer) in index.vocabulary.beginning_with(word) {
-            index.insert_docs(&mut bits, longer.term);
-        }
-        bits.iter().filter(|doc| self.agent(*doc).is_some()).collect()
-    }
+pub(crate) fn rarity(documents: usize, used_by: usize) -> f32 {
+    let (documents, used_by) = (documents as f64, used_by as f64);
+    (1.0 + (documents - used_by + 0.5) / (used_by + 0.5)).ln() as f32
 }

@@ -8,11 +8,11 @@ use crate::error::Problems;
 
 /// Identifies what was asked, so that a cursor is not used with another question. The same in every process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct QueryHash(u32);
+pub(crate) struct QueryHash(u32);
 
 impl QueryHash {
-    /// Hashes whatever determines which agents are listed and in which order, written with its `Debug` form.
-    pub(super) fn of(asked: &impl std::fmt::Debug) -> Self {
+    /// Hashes whatever determines what is listed and in which order, written with its `Debug` form.
+    pub(crate) fn of(asked: &impl std::fmt::Debug) -> Self {
         let mut text = String::new();
         // Writing to a string cannot fail.
         let _infallible = write!(text, "{asked:?}");
@@ -22,23 +22,23 @@ impl QueryHash {
 }
 
 /// Where a page of a list ended: an id.
-pub(super) fn list_cursor(hash: QueryHash, last_id: &str) -> String {
+pub(crate) fn list_cursor(hash: QueryHash, last_id: &str) -> String {
     format!("{:08x}.{last_id}", hash.0)
 }
 
 /// The id after which a list goes on.
-pub(super) fn read_list_cursor(cursor: &str, hash: QueryHash) -> Result<&str, Problems> {
+pub(crate) fn read_list_cursor(cursor: &str, hash: QueryHash) -> Result<&str, Problems> {
     let (asked, id) = split(cursor)?;
     if asked != hash { Err(other_filters()) } else { Ok(id) }
 }
 
 /// Where a page of hits ended: a score and an id.
-pub(super) fn hits_cursor(hash: QueryHash, score: f32, last_id: &str) -> String {
+pub(crate) fn hits_cursor(hash: QueryHash, score: f32, last_id: &str) -> String {
     format!("{:08x}.{:08x}.{last_id}", hash.0, score.to_bits())
 }
 
 /// The score and the id after which hits go on.
-pub(super) fn read_hits_cursor(cursor: &str, hash: QueryHash) -> Result<(f32, &str), Problems> {
+pub(crate) fn read_hits_cursor(cursor: &str, hash: QueryHash) -> Result<(f32, &str), Problems> {
     let (asked, rest) = split(cursor)?;
     if asked != hash {
         return Err(other_filters());

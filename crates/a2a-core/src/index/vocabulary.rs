@@ -1,4 +1,4 @@
-//! The words that the agents of one namespace use.
+//! The words that the documents of one namespace use.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
@@ -10,12 +10,12 @@ use super::typo::{Signature, slips_allowed, slips_between};
 use super::word_text::WordText;
 
 /// The number of a word as written.
-pub(super) type WordId = u32;
+pub(crate) type WordId = u32;
 /// The number of a stem, which is what postings are kept by.
-pub(super) type TermId = u32;
+pub(crate) type TermId = u32;
 
 /// Every word as written leads to its stem, so that each distinct word is stemmed once.
-pub(super) struct Vocabulary {
+pub(crate) struct Vocabulary {
     stemmer: Stemmer,
     by_text: HashMap<WordText, WordId, RandomState>,
     /// In alphabetical order, for prefixes.
@@ -27,11 +27,11 @@ pub(super) struct Vocabulary {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Word {
-    pub(super) text: WordText,
-    pub(super) term: TermId,
-    /// How many agents use it.
-    pub(super) agents: u32,
+pub(crate) struct Word {
+    pub(crate) text: WordText,
+    pub(crate) term: TermId,
+    /// How many documents use it.
+    pub(crate) documents: u32,
     /// Which add or remove counted it last.
     stamp: u32,
 }
@@ -51,20 +51,20 @@ impl Default for Vocabulary {
 
 impl Vocabulary {
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_text.len()
     }
 
-    pub(super) fn word(&self, id: WordId) -> Option<&Word> {
+    pub(crate) fn word(&self, id: WordId) -> Option<&Word> {
         self.words.get(id as usize)
     }
 
-    pub(super) fn id(&self, text: &str) -> Option<WordId> {
+    pub(crate) fn id(&self, text: &str) -> Option<WordId> {
         self.by_text.get(&WordText::new(text)).copied()
     }
 
     /// The stem of a word. Words with digits, signs or letters beyond a to z are their own stems.
-    pub(super) fn stem<'w>(&self, word: &'w str) -> std::borrow::Cow<'w, str> {
+    pub(crate) fn stem<'w>(&self, word: &'w str) -> std::borrow::Cow<'w, str> {
         if word.len() > 2 && word.bytes().all(|b| b.is_ascii_lowercase()) {
             self.stemmer.stem(word)
         } else {
@@ -72,11 +72,11 @@ impl Vocabulary {
         }
     }
 
-    /// Adds a word that no agent uses yet.
-    pub(super) fn insert(&mut self, text: &str, term: TermId) -> WordId {
+    /// Adds a word that no document uses yet.
+    pub(crate) fn insert(&mut self, text: &str, term: TermId) -> WordId {
         let signature = Signature::of(text);
         let text = WordText::new(text);
-        let word = Word { text: text.clone(), term, agents: 0, stamp: 0 };
+        let word = Word { text: text.clone(), term, documents: 0, stamp: 0 };
         let id = if let Some(id) = self.free.pop() {
             if let (Some(w), Some(s)) = (self.words.get_mut(id as usize), self.signatures.get_mut(id as usize)) {
                 *w = word;
@@ -93,30 +93,30 @@ impl Vocabulary {
         id
     }
 
-    /// Counts that one more agent uses the word; further calls with the same stamp count nothing.
-    pub(super) fn count_up(&mut self, id: WordId, stamp: u32) -> Option<TermId> {
+    /// Counts that one more document uses the word; further calls with the same stamp count nothing.
+    pub(crate) fn count_up(&mut self, id: WordId, stamp: u32) -> Option<TermId> {
         let word = self.words.get_mut(id as usize)?;
         if word.stamp != stamp {
             word.stamp = stamp;
-            word.agents += 1;
+            word.documents += 1;
         }
         Some(word.term)
     }
 
-    /// Counts that one agent less uses the word, and notes it in `unused` when none is left.
-    pub(super) fn count_down(&mut self, id: WordId, stamp: u32, unused: &mut Vec<WordId>) -> Option<TermId> {
+    /// Counts that one document less uses the word, and notes it in `unused` when none is left.
+    pub(crate) fn count_down(&mut self, id: WordId, stamp: u32, unused: &mut Vec<WordId>) -> Option<TermId> {
         let word = self.words.get_mut(id as usize)?;
         if word.stamp != stamp {
             word.stamp = stamp;
-            word.agents = word.agents.saturating_sub(1);
-            if word.agents == 0 {
+            word.documents = word.documents.saturating_sub(1);
+            if word.documents == 0 {
                 unused.push(id);
             }
         }
         Some(word.term)
     }
 
-    pub(super) fn remove(&mut self, id: WordId) {
+    pub(crate) fn remove(&mut self, id: WordId) {
         let Some(word) = self.words.get_mut(id as usize) else { return };
         let text = std::mem::replace(&mut word.text, WordText::new(""));
         if let Some(signature) = self.signatures.get_mut(id as usize) {
@@ -127,14 +127,14 @@ impl Vocabulary {
         self.free.push(id);
     }
 
-    pub(super) fn forget_stamps(&mut self) {
+    pub(crate) fn forget_stamps(&mut self) {
         for word in &mut self.words {
             word.stamp = 0;
         }
     }
 
     /// The words that begin with `prefix` and are longer, in alphabetical order.
-    pub(super) fn beginning_with<'v>(&'v self, prefix: &'v str) -> impl Iterator<Item = (WordId, &'v Word)> {
+    pub(crate) fn beginning_with<'v>(&'v self, prefix: &'v str) -> impl Iterator<Item = (WordId, &'v Word)> {
         let start = (Bound::Excluded((WordText::new(prefix), WordId::MAX)), Bound::Unbounded);
         self.ordered
             .range::<(WordText, WordId), _>(start)
@@ -143,7 +143,7 @@ impl Vocabulary {
     }
 
     /// The words that differ from `text` by the fewest slips, if that is not too many, with that number.
-    pub(super) fn nearest(&self, text: &str) -> (u32, Vec<WordId>) {
+    pub(crate) fn nearest(&self, text: &str) -> (u32, Vec<WordId>) {
         let mut allowed = slips_allowed(text.chars().count());
         let mut found = Vec::new();
         // Numbers that differ by a digit are different numbers and not slips.

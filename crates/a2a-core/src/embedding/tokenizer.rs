@@ -1,0 +1,146 @@
+//! Cuts text into the tokens of the model: the uncased tokenizer of BERT with its WordPiece, exactly.
+//!
+//! A crate that does this brings a regular expression engine and a parser of its file format along; the rules themselves
+//! are few, and a test holds them against the reference.
+
+use super::characters::{hangul_parts, is_chinese};
+use super::table::{Table, Token};
+
+/// A word of more characters is read as unknown, and unknown means nothing to the table.
+const WORD_CHARS_MAX: usize = 100;
+
+/// Calls `emit` with each token of `text` that the table knows.
+pub(super) fn tokens(text: &str, table: &Table, emit: &mut impl FnMut(Token)) {
+    let mut cutter = Cutter { table, word: String::new(), chars: 0, piece: String::new() };
+    for c in text.chars() {
+        cutter.read(c, emit);
+    }
+    cutter.end_word(emit);
+}
+
+struct Cutter<'t> {
+    table: &'t Table,
+    /// The word that is being read, in lower case and without accents.
+    word: String,
+    chars: usize,
+    piece: String,
+}
+
+impl Cutter<'_> {
+    fn read(&mut self, c: char, emit: &mut impl FnMut(Token)) {
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            self.push(c);
+            return;
+        }
+        let characters = &self.table.characters;
+        if c == '\0' || c == '\u{FFFD}' || characters.is_control(c) {
+            return;
+        }
+        if c.is_whitespace() {
+            self.end_word(emit);
+            return;
+        }
+        let alone = is_chinese(c);
+        if alone {
+            self.end_word(emit);
+        }
+        if c.is_ascii() {
+            self.read_plain(c.to_ascii_lowercase(), emit);
+        } else if let Some(parts) = hangul_parts(c) {
+            parts.for_each(|part| self.push(part));
+        } else if let Some(base) = characters.decompositions.get(&c) {
+            base.chars().flat_map(char::to_lowercase).for_each(|part| self.read_plain(part, emit));
+        } else if !characters.is_mark(c) {
+            c.to_lowercase().for_each(|part| self.read_plain(part, emit));
+        }
+        if alone {
+            self.end_word(emit);
+        }
+    }
+
+    /// Reads a character that needs no more normalizing: a sign of punctuation is a word of its own.
+    fn read_plain(&mut self, c: char, emit: &mut impl FnMut(Token)) {
+        if self.table.characters.is_punctuation(c) {
+            self.end_word(emit);
+            self.push(c);
+            self.end_word(emit);
+        } else {
+            self.push(c);
+        }
+    }
+
+    fn push(&mut self, c: char) {
+        self.chars += 1;
+        // What is too long is unknown as a whole, so that the rest of it need not be kept.
+        if self.chars <= WORD_CHARS_MAX {
+            self.word.push(c);
+        }
+    }
+
+    /// Emits the longest known piece from the left, again and again; a word with a rest that is not known means nothing.
+    fn end_word(&mut self, emit: &mut impl FnMut(Token)) {
+        if self.chars > 0 && self.chars <= WORD_CHARS_MAX {
+            if let Some(token) = self.table.token(&self.word) {
+                emit(token);
+            } else {
+                self.emit_pieces(emit);
+            }
+        }
+        self.word.clear();
+        self.chars = 0;
+    }
+
+    fn emit_pieces(&mut self, emit: &mut impl FnMut(Token)) {
+        // Short in nearly all words; beyond that the allocation is the smaller cost.
+        let mut found = Vec::with_capacity(8);
+        let mut start = 0;
+        while start < self.word.len() {
+            let rest = self.word.get(start..).unwrap_or_default();
+            let mark = if start > 0 { "##" } else { "" };
+            self.piece.clear();
+            self.piece.push_str(mark);
+            self.piece.push_str(rest);
+            let mut longest = None;
+            for end in rest.char_indices().map(|(i, c)| i + c.len_utf8()).rev() {
+                if mark.len() + end > self.table.longest {
+                    continue;
+                }
+                self.piece.truncate(mark.len() + end);
+                if let Some(token) = self.table.token(&self.piece) {
+                    longest = Some((token, end));
+                    break;
+                }
+            }
+            let Some((token, end)) = longest else { return };
+            found.push(token);
+            start += end;
+        }
+        found.into_iter().for_each(emit);
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "embedding")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_equal_those_of_the_reference() {
+        let table = crate::embedding::TABLE.as_ref().unwrap();
+        let reference = include_str!("../../embedding/reference.tsv");
+        let mut read = 0;
+        for line in reference.lines() {
+            let (text, expected) = line.split_once('\t').unwrap();
+            let text: String = serde_json::from_str(text).unwrap();
+            let expected: Vec<String> = serde_json::from_str(expected).unwrap();
+            // What is unknown means nothing to the table, so that it is left out.
+            let expected: Vec<Token> =
+                expected.iter().filter(|t| *t != "[UNK]").map(|t| table.token(t).unwrap()).collect();
+            let mut found = Vec::new();
+            tokens(&text, table, &mut |token| found.push(token));
+            assert_eq!(found, expected, "{text:?}");
+            read += 1;
+        }
+        assert!(read > 20);
+    }
+}

@@ -1,6 +1,7 @@
 //! The feed: keeps the cache in step with what other processes commit.
 //!
-//! The part that follows workflows and runs is in `workflow_feed`, that of contacts with agents in `check_feed`.
+//! The part that follows workflows and runs is in `workflow_feed`, that of memories in `memory_feed`, that of contacts
+//! with agents in `check_feed`.
 //!
 //! A session loads everything, then polls the change log, woken early by the database where it can. The log names keys
 //! and revisions only; the rows are read when they are newer than what the cache holds. The cache refuses whatever is
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use a2a_core::agent::Agent;
 use a2a_core::change::Committed;
-use a2a_core::ids::{AgentKey, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
+use a2a_core::ids::{AgentKey, MemoryId, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
+use a2a_core::memory::experience::AgentExperience;
 use a2a_core::registry::{Prepared, Registry};
 use a2a_core::time::Timestamp;
 use parking_lot::{Mutex, RwLock};
@@ -27,9 +29,11 @@ use crate::agent_check::StoredCheck;
 use crate::agent_row::stored_key;
 use crate::check_feed;
 use crate::error::StoreError;
+use crate::memory_feed;
+use crate::memory_view::MemoryView;
 use crate::postgres::PostgresFeed;
 use crate::sqlite::SqliteFeed;
-use crate::store::{AgentVersion, Store};
+use crate::store::{AgentVersion, MemoryVersion, Store};
 use crate::workflow_feed::{self, Fetched, Snapshot, Wanted};
 use crate::workflow_row::read_step_log_id;
 use crate::workflow_view::WorkflowView;
@@ -64,6 +68,10 @@ pub(crate) enum FeedRow {
     Run { id: RunId, revision: Revision, ended: bool },
     /// A step has changed.
     Step { run: RunId, order: usize, revision: Revision },
+    /// A memory was written or has gone.
+    Memory(MemoryId, Revision),
+    /// An agent has learned.
+    Personality(AgentKey, Revision),
 }
 
 impl FeedRow {
@@ -77,6 +85,8 @@ impl FeedRow {
                 Some(Self::Workflow(key, revision))
             }
             "run" => Some(Self::Run { id: RunId::from_stored(id), revision, ended: op == "remove" }),
+            "memory" => Some(Self::Memory(MemoryId::from_stored(id), revision)),
+            "personality" => Some(Self::Personality(stored_key(namespace, id), revision)),
             "step" => read_step_log_id(&id).map(|(run, order)| Self::Step { run, order, revision }),
             _ => None,
         }
@@ -147,6 +157,14 @@ impl FeedSession {
 
     pub(crate) async fn fetch_checks(&mut self, keys: &[AgentKey]) -> Result<Vec<StoredCheck>, StoreError> {
         on_session!(self, feed => feed.fetch_checks(keys))
+    }
+
+    pub(crate) async fn fetch_memories(
+        &mut self,
+        ids: &[MemoryId],
+        agents: &[AgentKey],
+    ) -> Result<(Vec<MemoryVersion>, Vec<AgentExperience>), StoreError> {
+        on_session!(self, feed => feed.fetch_memories(ids, agents))
     }
 
     async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {
@@ -282,6 +300,7 @@ pub async fn run(
     store: Store,
     cache: Arc<Cache>,
     workflows: Arc<WorkflowView>,
+    memories: Arc<MemoryView>,
     status: Arc<FeedStatus>,
     committed: Arc<Notify>,
     shutdown: CancellationToken,
@@ -293,7 +312,7 @@ pub async fn run(
         let started = Instant::now();
         let result = tokio::select! {
             () = shutdown.cancelled() => return,
-            result = follow(&store, &cache, &workflows, &status, &committed, &shutdown) => result,
+            result = follow(&store, &cache, &workflows, &memories, &status, &committed, &shutdown) => result,
         };
         if let Err(error) = result {
             // Once for each outage: reconnecting fails many times while it lasts.
@@ -319,6 +338,7 @@ async fn follow(
     store: &Store,
     cache: &Arc<Cache>,
     workflows: &WorkflowView,
+    memories: &Arc<MemoryView>,
     status: &Arc<FeedStatus>,
     committed: &Notify,
     shutdown: &CancellationToken,
@@ -326,7 +346,7 @@ async fn follow(
     let before = Instant::now();
     let mut session = store.feed().await?;
     if *status.loaded.borrow() == LoadState::Loaded {
-        reconcile(&mut session, cache, workflows, status).await?;
+        reconcile_all(store, &mut session, cache, workflows, memories, status).await?;
     } else {
         load(&mut session, cache).await?;
         let mut snapshot = session.take_snapshot();
@@ -335,7 +355,11 @@ async fn follow(
         status.loaded.send_replace(LoadState::Loaded);
         let (cache, status, shutdown) = (cache.clone(), status.clone(), shutdown.clone());
         // It ends by itself, and early at shutdown; nobody has to wait for it but searches.
-        tokio::task::spawn_blocking(move || make_searchable(&cache, &status, &shutdown));
+        tokio::task::spawn_blocking({
+            let shutdown = shutdown.clone();
+            move || make_searchable(&cache, &status, &shutdown)
+        });
+        tokio::spawn(memory_feed::load_all(store.clone(), memories.clone(), shutdown));
     }
     status.fresh(before);
     let mut forgotten = Instant::now();
@@ -353,8 +377,9 @@ async fn follow(
                 apply_changes(&mut session, cache, &rows).await?;
                 // Ordering: after the agents, because what is older than the agent is refused.
                 check_feed::apply_changes(&mut session, cache, &rows).await?;
+                memory_feed::apply_changes(&mut session, memories, &rows).await?;
             }
-            Poll::Reconcile => reconcile(&mut session, cache, workflows, status).await?,
+            Poll::Reconcile => reconcile_all(store, &mut session, cache, workflows, memories, status).await?,
         }
         status.fresh(before);
         if forgotten.elapsed() > FORGET_INTERVAL {
@@ -362,9 +387,24 @@ async fn follow(
             let horizon = now().0.saturating_sub(i64::try_from(REMEMBER_REMOVED.as_millis()).unwrap_or(i64::MAX));
             cache.write().forget_removed_before(Timestamp(horizon));
             workflows.forget_before(Timestamp(horizon));
+            memories.forget_before(Timestamp(horizon));
         }
         session.wait(committed).await?;
     }
+}
+
+/// Compares everything with the database.
+async fn reconcile_all(
+    store: &Store,
+    session: &mut FeedSession,
+    cache: &Arc<Cache>,
+    workflows: &WorkflowView,
+    memories: &MemoryView,
+    status: &FeedStatus,
+) -> Result<(), StoreError> {
+    let before = memory_feed::known(memories);
+    reconcile(session, cache, workflows, status).await?;
+    memory_feed::reconcile(store, memories, &before).await
 }
 
 fn now() -> Timestamp {

@@ -4,6 +4,7 @@
 //! - [`writer::Writer`] is the only one that writes agents. It commits first and puts into the cache after, in the order
 //!   of commits, and then answers.
 //! - [`workflow_writer::WorkflowWriter`] does the same for what happens to workflows and runs.
+//! - [`memory_writer::MemoryWriter`] does it for memories, and notes that they were recalled.
 //! - [`feed::run`] puts into the cache what other processes commit.
 //!
 //! The crate knows nothing of the wire protocol, of tools, or of how work is executed.
@@ -15,9 +16,12 @@
 //!   row in `applied_ops` too, and so has a claim that was given back or has failed. Other commands about runs and contacts
 //!   with agents need none, because each can be sent twice without being done twice.
 
+pub mod clock;
 pub mod database_url;
 pub mod error;
 pub mod feed;
+pub mod memory_view;
+pub mod memory_writer;
 pub mod postgres;
 pub mod store;
 pub mod workflow_view;
@@ -26,9 +30,12 @@ pub mod writer;
 
 mod agent_check;
 mod agent_row;
+mod batch_writer;
 mod bisect;
 mod check_feed;
-pub mod clock;
+mod memory_commit;
+mod memory_feed;
+mod memory_row;
 mod migrations;
 mod queue;
 mod round;

@@ -4,6 +4,7 @@ mod agent_checks;
 mod commit;
 pub mod connect;
 mod feed;
+mod memories;
 mod rows;
 pub(crate) mod schema;
 mod workflow_commit;
@@ -43,7 +44,7 @@ type PgStatement<'a, Returned> = Statement<'a, diesel::pg::Pg, Returned>;
 type Pool = managed::Pool<Manager>;
 
 /// One for each writer and a few for reads of history and health, which are rare.
-const POOL_SIZE_MAX: usize = 4;
+const POOL_SIZE_MAX: usize = 5;
 /// How long a caller waits for one of them.
 const POOL_WAIT: Duration = Duration::from_secs(2);
 /// No read waits longer for its answer.
@@ -66,6 +67,8 @@ pub(crate) struct Postgres {
     commit_limit: AtomicU64,
     /// The same for commands about workflows.
     workflow_limit: AtomicU64,
+    /// The same for memories.
+    memory_limit: AtomicU64,
     /// Shared with the feed.
     definitions: Arc<Definitions>,
 }
@@ -115,6 +118,7 @@ impl Postgres {
             tail_by_sequence: AtomicBool::new(false),
             commit_limit: AtomicU64::new(COMMIT_LIMIT_MS),
             workflow_limit: AtomicU64::new(COMMIT_LIMIT_MS),
+            memory_limit: AtomicU64::new(COMMIT_LIMIT_MS),
             definitions: Arc::default(),
         };
         // The first connection tells whether the server is there at all.
@@ -321,18 +325,19 @@ impl Postgres {
             let start = Instant::now();
             PgStatement::<()>::new("SELECT 1").run(conn).await?;
             let round_trip = start.elapsed();
-            type Counts = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
+            type Counts = (BigInt, BigInt, BigInt, BigInt, BigInt, BigInt, BigInt);
             let (version, counts) = PgStatement::<(Text, Counts)>::new(
                 "SELECT current_setting('server_version'), \
                      (SELECT count(*) FROM agents WHERE removed_at IS NULL), \
                      (SELECT count(*) FROM change_log), (SELECT count(*) FROM agent_history), \
                      (SELECT count(*) FROM workflows WHERE removed_at IS NULL), \
                      (SELECT count(*) FROM runs WHERE finished_at IS NULL), \
-                     (SELECT count(*) FROM runs WHERE finished_at IS NOT NULL)",
+                     (SELECT count(*) FROM runs WHERE finished_at IS NOT NULL), \
+                     (SELECT count(*) FROM memories WHERE removed_at IS NULL)",
             )
-            .row::<(String, (i64, i64, i64, i64, i64, i64))>(conn)
+            .row::<(String, (i64, i64, i64, i64, i64, i64, i64))>(conn)
             .await?;
-            let (agents, change_log, agent_history, workflows, runs_live, runs_ended) = counts;
+            let (agents, change_log, agent_history, workflows, runs_live, runs_ended, memories) = counts;
             Ok(Health {
                 version: format!("Postgres {version}"),
                 round_trip,
@@ -342,6 +347,7 @@ impl Postgres {
                 workflows,
                 runs_live,
                 runs_ended,
+                memories,
                 schema,
             })
         })
@@ -379,6 +385,12 @@ impl Postgres {
             agent_checks::prune(conn).await?;
             for _ in 0..PRUNE_ROUNDS_MAX {
                 if workflows::prune_runs(conn, millis(keep.runs)).await? == Pruned::All {
+                    break;
+                }
+            }
+            let (expired, forgotten) = (millis(keep.expired_memories), millis(keep.forgotten_memories));
+            for _ in 0..PRUNE_ROUNDS_MAX {
+                if memories::prune(conn, expired, forgotten).await? == Pruned::All {
                     break;
                 }
             }

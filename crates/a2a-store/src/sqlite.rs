@@ -6,6 +6,7 @@
 mod agent_checks;
 mod commit;
 mod feed;
+mod memories;
 mod rows;
 pub(crate) mod schema;
 mod workflow_commit;
@@ -206,6 +207,10 @@ impl Sqlite {
                     .filter(schema::runs::finished_at.is_not_null())
                     .count()
                     .get_result(conn)?,
+                memories: schema::memories::table
+                    .filter(schema::memories::removed_at.is_null())
+                    .count()
+                    .get_result(conn)?,
                 schema: applied(conn)?.last().cloned().unwrap_or_default(),
             })
         })
@@ -236,6 +241,13 @@ impl Sqlite {
                 // Each for itself, so that others may write in between.
                 let pruned =
                     conn.immediate_transaction(|conn| workflows::prune_runs_in_txn(conn, before(keep.runs)))?;
+                if pruned == Pruned::All {
+                    break;
+                }
+            }
+            for _ in 0..PRUNE_ROUNDS_MAX {
+                let (expired, forgotten) = (before(keep.expired_memories), before(keep.forgotten_memories));
+                let pruned = conn.immediate_transaction(|conn| memories::prune_in_txn(conn, expired, forgotten))?;
                 if pruned == Pruned::All {
                     break;
                 }

@@ -118,6 +118,8 @@ pub struct Health {
     pub runs_live: i64,
     /// Rows of `runs` that have ended.
     pub runs_ended: i64,
+    /// Rows of `memories`, forgotten ones not counted.
+    pub memories: i64,
     /// The newest migration that was run.
     pub schema: String,
 }
@@ -175,8 +177,10 @@ macro_rules! on_backend {
     };
 }
 
+pub(crate) mod memories;
 pub(crate) mod workflows;
 
+pub use memories::{MemoryTouch, MemoryVersion};
 pub use workflows::{RunCursor, RunFilter, RunPage, RunSummary, StepPayloads, WorkflowVersion};
 
 impl Store {
@@ -308,8 +312,8 @@ impl Store {
         on_backend!(self, backend => backend.health())
     }
 
-    /// Deletes what is kept for a time only: the change log, applied operations, tool usage, and runs that have ended;
-    /// and the contacts with agents that were purged.
+    /// Deletes what is kept for a time only: the change log, applied operations, tool usage, runs that have ended, and
+    /// memories that have expired or were forgotten; and the contacts with agents that were purged.
     ///
     /// # Errors
     /// When the database can't be reached.
@@ -344,6 +348,10 @@ pub struct Retention {
     pub tool_usage: Duration,
     /// Of runs that have ended, counted from their end.
     pub runs: Duration,
+    /// Of memories that have expired, counted from then.
+    pub expired_memories: Duration,
+    /// Of memories that were forgotten, counted from then.
+    pub forgotten_memories: Duration,
 }
 
 /// Rows of the change log that one statement prunes.
@@ -372,6 +380,8 @@ impl Default for Retention {
             applied_ops: Duration::from_secs(24 * 60 * 60),
             tool_usage: Duration::from_secs(90 * 24 * 60 * 60),
             runs: Duration::from_secs(30 * 24 * 60 * 60),
+            expired_memories: Duration::from_secs(7 * 24 * 60 * 60),
+            forgotten_memories: Duration::from_secs(30 * 24 * 60 * 60),
         }
     }
 }

@@ -9,6 +9,7 @@ use a2a_core::registry::Registry;
 use a2a_store::Unit;
 use a2a_store::database_url::DatabaseUrl;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
+use a2a_store::memory_view::MemoryView;
 use a2a_store::store::Store;
 use a2a_store::writer::Writer;
 use a2a_testing::postgres::{PostgresServer, TestDatabase};
@@ -59,6 +60,7 @@ pub(crate) async fn open(url: &str) -> Store {
 /// Everything of a process that touches the database.
 pub(crate) struct Running {
     pub(crate) cache: Arc<Cache>,
+    pub(crate) memories: Arc<MemoryView>,
     status: Arc<FeedStatus>,
     pub(crate) writer: Writer,
     shutdown: CancellationToken,
@@ -81,14 +83,28 @@ impl Running {
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
         let mut loaded = status.loaded();
         let workflows = Arc::default();
-        tokio::spawn(feed::run(store, cache.clone(), workflows, status.clone(), committed, shutdown.clone()));
+        let memories: Arc<MemoryView> = Arc::default();
+        tokio::spawn(feed::run(
+            store,
+            cache.clone(),
+            workflows,
+            memories.clone(),
+            status.clone(),
+            committed,
+            shutdown.clone(),
+        ));
         loaded.wait_for(|state| *state == LoadState::Loaded).await.unwrap();
-        Self { cache, status, writer, shutdown }
+        Self { cache, memories, status, writer, shutdown }
     }
 
     /// Returns when search knows every agent.
     pub(crate) async fn searchable(&self) {
         self.status.searchable().wait_for(|searchable| *searchable).await.unwrap();
+    }
+
+    /// Returns when every memory can be recalled.
+    pub(crate) async fn recallable(&self) {
+        self.memories.loaded().wait_for(|loaded| *loaded).await.unwrap();
     }
 
     /// Commits units, each for itself, and returns how long that took.

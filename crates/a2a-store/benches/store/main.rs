@@ -16,6 +16,7 @@ mod deploy;
 mod floor;
 mod lag;
 mod load;
+mod load_memories;
 #[path = "../../../a2a-core/benches/bench/roster.rs"]
 #[allow(dead_code, reason = "other benchmarks use the rest")]
 mod roster;
@@ -32,6 +33,7 @@ fn main() {
     match args.as_slice() {
         // This program is also the other process that some measurements need.
         [load::CHILD, side, url] => runtime().block_on(load::child(side, url)),
+        [load_memories::CHILD, side, url] => runtime().block_on(load_memories::child(side, url)),
         [lag::CHILD, url] => runtime().block_on(lag::child(url)),
         _ => {
             if let Some(asked) = Asked::from_args() {
@@ -67,7 +69,9 @@ async fn measure(asked: &Asked) {
     if asked.wants("load") {
         let note = "from a new process to the filled cache; floor: connect and a SELECT of the same columns; medians";
         let mut table = Table::new("load", note);
-        load::measure(&mut table, server.as_ref(), agents, if asked.quick { 3 } else { 7 }).await;
+        let rounds = if asked.quick { 3 } else { 7 };
+        load::measure(&mut table, server.as_ref(), agents, rounds).await;
+        load_memories::measure(&mut table, server.as_ref(), agents, rounds).await;
         table.finish();
     }
     if asked.wants("lag") {

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use a2a_core::agent::Agent;
-use a2a_core::ids::AgentKey;
+use a2a_core::ids::{AgentKey, MemoryId};
+use a2a_core::memory::experience::AgentExperience;
 use a2a_core::time::Timestamp;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
@@ -19,14 +20,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{PgStatement, agent_checks, rows, workflow_rows};
+use super::{PgStatement, agent_checks, memories, rows, workflow_rows};
 use crate::agent_check::StoredCheck;
 use crate::clock::{self, Told};
 use crate::database_url::PostgresUrl;
 use crate::error::StoreError;
 use crate::feed::{FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
 use crate::postgres::connect;
-use crate::store::AgentVersion;
+use crate::store::{AgentVersion, MemoryVersion};
 use crate::workflow_definition::Definitions;
 use crate::workflow_feed::{Fetched, Snapshot, Wanted};
 
@@ -282,6 +283,14 @@ impl PostgresFeed {
 
     pub(crate) async fn fetch_checks(&mut self, keys: &[AgentKey]) -> Result<Vec<StoredCheck>, StoreError> {
         in_time(LOAD_TIMEOUT, async { Ok(agent_checks::by_keys(&mut self.conn, keys).await?) }).await
+    }
+
+    pub(crate) async fn fetch_memories(
+        &mut self,
+        ids: &[MemoryId],
+        agents: &[AgentKey],
+    ) -> Result<(Vec<MemoryVersion>, Vec<AgentExperience>), StoreError> {
+        in_time(LOAD_TIMEOUT, memories::fetch(&mut self.conn, ids, agents)).await
     }
 
     /// Until somebody has committed or it is time to look anyway. Announces what this process commits meanwhile.

@@ -221,3 +221,56 @@ diesel::table! {
         revision -> BigInt,
     }
 }
+
+diesel::table! {
+    memories (id) {
+        id -> Text,
+        namespace -> Text,
+        kind -> Text,
+        content -> Text,
+        data -> Nullable<Json>,
+        tags -> Json,
+        importance -> Float,
+        decay -> Float,
+        expires_at -> Nullable<Timestamptz>,
+        key -> Nullable<Text>,
+        agent -> Nullable<Text>,
+        session -> Nullable<Text>,
+        user_name -> Nullable<Text>,
+        run_id -> Nullable<Text>,
+        step -> Nullable<Text>,
+        supersedes -> Json,
+        relations -> Json,
+        author -> Text,
+        trust -> Text,
+        derived_from -> Json,
+        content_hash -> Bytea,
+        frequency -> BigInt,
+        accesses -> BigInt,
+        last_accessed -> Timestamptz,
+        superseded_by -> Nullable<Text>,
+        revision -> BigInt,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        updated_by -> Text,
+        removed_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    agent_personalities (namespace, id) {
+        namespace -> Text,
+        id -> Text,
+        confidence -> Float,
+        caution -> Float,
+        thoroughness -> Float,
+        creativity -> Float,
+        cooperation -> Float,
+        interactions -> BigInt,
+        positive -> BigInt,
+        negative -> BigInt,
+        capabilities -> Json,
+        revision -> BigInt,
+        updated_at -> Timestamptz,
+    }
+}

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use a2a_core::agent::Agent;
-use a2a_core::ids::AgentKey;
+use a2a_core::ids::{AgentKey, MemoryId};
+use a2a_core::memory::experience::AgentExperience;
 use a2a_core::time::Timestamp;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::{SharedConnection, agent_checks, rows, with, workflow_rows};
+use super::{SharedConnection, agent_checks, memories, rows, with, workflow_rows};
 use crate::agent_check::StoredCheck;
 use crate::agent_row::stored_key;
 use crate::error::StoreError;
 use crate::feed::{CHUNK_AGENTS, FeedRow, POLL_ROWS_MAX, Poll, StoredRevision};
 use crate::sqlite::schema::{agents, change_log, store_meta, tombstones};
-use crate::store::AgentVersion;
+use crate::store::{AgentVersion, MemoryVersion};
 use crate::workflow_definition::Definitions;
 use crate::workflow_feed::{Fetched, Snapshot, Wanted};
 
@@ -193,6 +194,15 @@ impl SqliteFeed {
     pub(crate) async fn fetch_checks(&mut self, keys: &[AgentKey]) -> Result<Vec<StoredCheck>, StoreError> {
         let keys = rows::keys_json(keys.iter())?;
         with(&self.connection.0, move |conn| Ok(agent_checks::by_keys(conn, &keys)?)).await
+    }
+
+    pub(crate) async fn fetch_memories(
+        &mut self,
+        ids: &[MemoryId],
+        agents: &[AgentKey],
+    ) -> Result<(Vec<MemoryVersion>, Vec<AgentExperience>), StoreError> {
+        let (ids, agents) = (ids.to_vec(), agents.to_vec());
+        with(&self.connection.0, move |conn| memories::fetch(conn, &ids, &agents)).await
     }
 
     pub(crate) async fn revisions(&mut self) -> Result<Vec<StoredRevision>, StoreError> {

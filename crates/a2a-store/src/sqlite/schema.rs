@@ -206,3 +206,56 @@ diesel::table! {
         revision -> BigInt,
     }
 }
+
+diesel::table! {
+    memories (id) {
+        id -> Text,
+        namespace -> Text,
+        kind -> Text,
+        content -> Text,
+        data -> Nullable<Text>,
+        tags -> Text,
+        importance -> Float,
+        decay -> Float,
+        expires_at -> Nullable<BigInt>,
+        key -> Nullable<Text>,
+        agent -> Nullable<Text>,
+        session -> Nullable<Text>,
+        user_name -> Nullable<Text>,
+        run_id -> Nullable<Text>,
+        step -> Nullable<Text>,
+        supersedes -> Text,
+        relations -> Text,
+        author -> Text,
+        trust -> Text,
+        derived_from -> Text,
+        content_hash -> Binary,
+        frequency -> BigInt,
+        accesses -> BigInt,
+        last_accessed -> BigInt,
+        superseded_by -> Nullable<Text>,
+        revision -> BigInt,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        updated_by -> Text,
+        removed_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    agent_personalities (namespace, id) {
+        namespace -> Text,
+        id -> Text,
+        confidence -> Float,
+        caution -> Float,
+        thoroughness -> Float,
+        creativity -> Float,
+        cooperation -> Float,
+        interactions -> BigInt,
+        positive -> BigInt,
+        negative -> BigInt,
+        capabilities -> Text,
+        revision -> BigInt,
+        updated_at -> BigInt,
+    }
+}

@@ -310,7 +310,8 @@ async fn tool_usage_is_summed_up(world: World) {
     assert_eq!(since(now - hour).await, expected);
     assert_eq!(since(now - 3 * hour).await[0].1, 3);
     let hour = Duration::from_secs(3_600);
-    store.prune(&Retention { change_log: hour, applied_ops: hour, tool_usage: hour, runs: hour }).await.unwrap();
+    let keep = Retention { change_log: hour, applied_ops: hour, tool_usage: hour, runs: hour, ..Retention::default() };
+    store.prune(&keep).await.unwrap();
     assert_eq!(since(0).await, expected, "only what is old goes");
 }
 

@@ -84,6 +84,7 @@ async fn a_log_that_was_pruned_is_made_up_for(world: World) {
         applied_ops: Duration::ZERO,
         tool_usage: Duration::ZERO,
         runs: Duration::ZERO,
+        ..Retention::default()
     };
     for n in 0..20 {
         a.write(put("x", n)).await;

@@ -134,7 +134,7 @@ async fn the_code_believes_the_tables_to_be_what_they_are(world: World) {
         (
             include_str!("../../src/postgres/schema.rs"),
             "SELECT table_name || '.' || ordinal_position || ' ' || column_name || ' ' || CASE udt_name \
-             WHEN 'text' THEN 'Text' WHEN 'int8' THEN 'BigInt' WHEN 'bool' THEN 'Bool' WHEN 'json' THEN 'Json' \
+             WHEN 'text' THEN 'Text' WHEN 'int8' THEN 'BigInt' WHEN 'bool' THEN 'Bool' WHEN 'json' THEN 'Json' WHEN 'float4' THEN 'Float' \
              WHEN 'bytea' THEN 'Bytea' WHEN 'timestamptz' THEN 'Timestamptz' WHEN 'uuid' THEN 'Uuid' \
              WHEN 'xid8' THEN 'Xid8' ELSE udt_name END || ' null=' || (is_nullable = 'YES')::text \
              FROM information_schema.columns WHERE table_schema = 'public' \
@@ -145,7 +145,7 @@ async fn the_code_believes_the_tables_to_be_what_they_are(world: World) {
             include_str!("../../src/sqlite/schema.rs"),
             "SELECT t.name || '.' || (c.cid + 1) || ' ' || c.name || ' ' || CASE upper(c.type) \
              WHEN 'TEXT' THEN 'Text' WHEN 'BIGINT' THEN 'BigInt' WHEN 'INTEGER' THEN 'BigInt' \
-             WHEN 'BOOLEAN' THEN 'Bool' WHEN 'BLOB' THEN 'Binary' ELSE c.type END || ' null=' || \
+             WHEN 'BOOLEAN' THEN 'Bool' WHEN 'BLOB' THEN 'Binary' WHEN 'REAL' THEN 'Float' ELSE c.type END || ' null=' || \
              CASE c.\"notnull\" WHEN 1 THEN 'false' ELSE 'true' END \
              FROM sqlite_master t JOIN pragma_table_info(t.name) c WHERE t.type = 'table' \
              AND t.name NOT LIKE 'sqlite_%' AND t.name <> '__diesel_schema_migrations'",

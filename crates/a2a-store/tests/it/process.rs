@@ -10,6 +10,8 @@ use a2a_core::change::{Change, Outcome};
 use a2a_core::ids::{AgentKey, Namespace};
 use a2a_store::Unit;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
+use a2a_store::memory_view::MemoryView;
+use a2a_store::memory_writer::MemoryWriter;
 use a2a_store::store::{Location, Store};
 use a2a_store::workflow_view::WorkflowView;
 use a2a_store::workflow_writer::WorkflowWriter;
@@ -30,6 +32,8 @@ pub(crate) struct Process {
     pub(crate) workflows: Arc<WorkflowView>,
     pub(crate) writer: Writer,
     pub(crate) workflow_writer: WorkflowWriter,
+    pub(crate) memories: Arc<MemoryView>,
+    pub(crate) memory_writer: MemoryWriter,
     pub(crate) status: Arc<FeedStatus>,
     shutdown: CancellationToken,
     feed: JoinHandle<()>,
@@ -53,17 +57,22 @@ impl Process {
         let shutdown = CancellationToken::new();
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
         let workflow_writer = WorkflowWriter::start(store.clone(), workflows.clone(), committed.clone());
+        let memories = Arc::new(MemoryView::default());
+        let memory_writer = MemoryWriter::start(store.clone(), memories.clone(), committed.clone());
         let feed = tokio::spawn(feed::run(
             store.clone(),
             cache.clone(),
             workflows.clone(),
+            memories.clone(),
             status.clone(),
             committed,
             shutdown.clone(),
         ));
         let mut loaded = status.loaded();
         tokio::time::timeout(LIMIT, loaded.wait_for(|state| *state == LoadState::Loaded)).await.unwrap().unwrap();
-        Self { store, cache, workflows, writer, workflow_writer, status, shutdown, feed }
+        let mut recallable = memories.loaded();
+        tokio::time::timeout(LIMIT, recallable.wait_for(|loaded| *loaded)).await.unwrap().unwrap();
+        Self { store, cache, workflows, writer, workflow_writer, memories, memory_writer, status, shutdown, feed }
     }
 
     pub(crate) async fn submit(&self, change: Change) -> Result<Outcome, WriteError> {
@@ -103,6 +112,7 @@ impl Process {
     pub(crate) async fn stop(self) {
         self.writer.close(LIMIT).await;
         self.workflow_writer.close(LIMIT).await;
+        self.memory_writer.close(LIMIT).await;
         self.shutdown.cancel();
         self.feed.await.unwrap();
     }

@@ -1,0 +1,128 @@
+//! What every process knows of memories and of what agents have experienced.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use a2a_core::ids::AgentKey;
+use a2a_core::memory::command::MemoryCommitted;
+use a2a_core::memory::experience::AgentExperience;
+use a2a_core::memory::recall::{CommittedMemory, MemoryIndex, Reading};
+use a2a_core::time::Timestamp;
+use parking_lot::{RwLock, RwLockReadGuard};
+use tokio::sync::watch;
+
+/// The experiences of all agents.
+pub type Experiences = HashMap<AgentKey, Arc<AgentExperience>>;
+
+/// Memories put into the index under one lock, so that readers wait for microseconds and not for a whole batch.
+const APPLY_MEMORIES_MAX: usize = 32;
+
+/// The memories in memory. Written by the memory writer and the feed, read by everybody. The locks are held for
+/// microseconds, never while waiting.
+#[derive(Default)]
+pub struct MemoryView {
+    index: RwLock<MemoryIndex>,
+    experiences: RwLock<Experiences>,
+    loaded: Loaded,
+}
+
+struct Loaded(watch::Sender<bool>);
+
+impl Default for Loaded {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl std::fmt::Debug for MemoryView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryView").field("memories", &self.read().len()).finish_non_exhaustive()
+    }
+}
+
+impl MemoryView {
+    /// Reads the index; the guard must not be held across a wait.
+    pub fn read(&self) -> RwLockReadGuard<'_, MemoryIndex> {
+        self.index.read()
+    }
+
+    /// Reads the experiences; the guard must not be held across a wait.
+    pub fn experiences(&self) -> RwLockReadGuard<'_, Experiences> {
+        self.experiences.read()
+    }
+
+    /// What an agent has experienced.
+    #[must_use]
+    pub fn experience(&self, agent: &AgentKey) -> Option<Arc<AgentExperience>> {
+        self.experiences.read().get(agent).cloned()
+    }
+
+    /// Follows whether all memories are there.
+    #[must_use]
+    pub fn loaded(&self) -> watch::Receiver<bool> {
+        self.loaded.0.subscribe()
+    }
+
+    pub(crate) fn all_loaded(&self) {
+        self.loaded.0.send_replace(true);
+    }
+
+    /// Puts committed states into the cache, which refuses whatever is not newer.
+    pub fn apply(&self, states: impl IntoIterator<Item = MemoryCommitted>) {
+        let mut memories = Vec::new();
+        for state in states {
+            match state {
+                MemoryCommitted::Memory(memory) => memories.push(memory),
+                MemoryCommitted::Experience(experience) => self.experienced(experience),
+            }
+        }
+        self.apply_memories(memories);
+    }
+
+    fn experienced(&self, experience: Arc<AgentExperience>) {
+        let mut experiences = self.experiences.write();
+        let known = experiences.get(&experience.agent).map(|known| known.revision);
+        if known.is_none_or(|known| known < experience.revision) {
+            experiences.insert(experience.agent.clone(), experience);
+        }
+    }
+
+    /// Puts memories into the index. Their words are read before the lock is taken.
+    pub(crate) fn apply_memories(&self, memories: Vec<CommittedMemory>) {
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let mut memories = memories.into_iter();
+        while memories.len() > 0 {
+            let part: Vec<(CommittedMemory, Option<Reading>)> = memories
+                .by_ref()
+                .take(APPLY_MEMORIES_MAX)
+                .map(|memory| {
+                    let reading = match &memory {
+                        CommittedMemory::Memory(memory) => Some(Reading::of(&memory.spec)),
+                        CommittedMemory::Removed(..) => None,
+                    };
+                    (memory, reading)
+                })
+                .collect();
+            let mut index = self.index.write();
+            for (memory, reading) in part {
+                index.apply_read(memory, reading, now);
+            }
+        }
+    }
+
+    /// Changes the index as a whole, as a comparison with the database does.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut MemoryIndex)) {
+        change(&mut self.index.write());
+    }
+
+    /// Changes the experiences as a whole.
+    pub(crate) fn update_experiences(&self, change: impl FnOnce(&mut Experiences)) {
+        change(&mut self.experiences.write());
+    }
+
+    /// Forgets what was heard before a time of what has gone.
+    pub(crate) fn forget_before(&self, time: Timestamp) {
+        self.index.write().forget_removed_before(time);
+    }
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use a2a_core::error::{Problem, Problems};
 use a2a_core::ids::Namespace;
+use a2a_core::limits;
 use a2a_store::database_url::DatabaseUrl;
 use a2a_store::store::Location;
 use serde::Serialize;
@@ -54,6 +55,19 @@ pub struct Settings {
     pub steps_max: Option<String>,
     /// `A2A_LEASE_MS`
     pub lease_ms: Option<String>,
+    /// `A2A_MEMORIES_MAX`
+    pub memories_max: Option<String>,
+    /// `A2A_AGENT_MEMORIES_MAX`
+    pub agent_memories_max: Option<String>,
+}
+
+/// How much is remembered. When a limit is reached, what is worth least is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Most memories of one namespace.
+    pub memories_max: usize,
+    /// Most memories of one agent.
+    pub agent_memories_max: usize,
 }
 
 /// Valid settings.
@@ -71,6 +85,8 @@ pub struct Config {
     pub ready_timeout: Duration,
     /// How this process takes part in runs.
     pub runner: RunnerSettings,
+    /// How much is remembered.
+    pub memory: MemoryLimits,
     /// What its executors may do.
     pub operator: Arc<OperatorFile>,
 }
@@ -88,6 +104,8 @@ const LEASE_DEFAULT: Duration = Duration::from_secs(15);
 const PULL_LEASE_DEFAULT: Duration = Duration::from_secs(45);
 /// Below this a busy machine loses steps that it works on; above it a dead process holds them for too long.
 const LEASE_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
+/// Fewer would forget what a single session stores.
+const MEMORIES_MAX_LEAST: usize = 100;
 /// Some clients give up after a second and a half, most wait a minute: enough for the largest registry to load.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -180,6 +198,18 @@ impl Config {
             lease: lease.unwrap_or(LEASE_DEFAULT),
             pull_lease: lease.unwrap_or(PULL_LEASE_DEFAULT),
         };
+        let mut memories = |name: &str, text: &Option<String>, most: usize| {
+            let range = MEMORIES_MAX_LEAST..=most;
+            number(name, "a number", text.as_deref(), &range, &mut problem).unwrap_or(most)
+        };
+        let memory = MemoryLimits {
+            memories_max: memories("A2A_MEMORIES_MAX", &settings.memories_max, limits::MEMORIES_MAX),
+            agent_memories_max: memories(
+                "A2A_AGENT_MEMORIES_MAX",
+                &settings.agent_memories_max,
+                limits::AGENT_MEMORIES_MAX,
+            ),
+        };
         let operator = match OperatorFile::find(settings.operator_file.as_deref()) {
             Ok(operator) => Arc::new(operator),
             Err(found) => {
@@ -195,6 +225,7 @@ impl Config {
                 write_timeout: Duration::from_millis(write_timeout_ms.unwrap_or(WRITE_TIMEOUT_DEFAULT_MS)),
                 ready_timeout: READY_TIMEOUT,
                 runner,
+                memory,
                 operator,
             }),
             _ => Err(Problems(problems)),
@@ -247,6 +278,8 @@ mod tests {
             operator_file: Some("here.yaml".into()),
             steps_max: text("257"),
             lease_ms: text("999"),
+            memories_max: text("99"),
+            agent_memories_max: text("many"),
         };
         let problems = Config::new(&settings).unwrap_err();
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
@@ -259,6 +292,8 @@ mod tests {
             "A2A_CONFIG",
             "A2A_STEPS_MAX",
             "A2A_LEASE_MS",
+            "A2A_MEMORIES_MAX",
+            "A2A_AGENT_MEMORIES_MAX",
         ] {
             assert!(named.contains(&name), "{name} not in {named:?}");
         }

@@ -9,7 +9,7 @@
 //! file does not have.
 //!
 //! Invariant: nothing that others say leaves this module with a secret of that file in it ([`Redaction`]). What is cut
-//! before has [`CUT`] at the cut.
+//! before has `…` at the cut.
 
 mod a2a;
 mod builtin;

@@ -4,9 +4,13 @@ mod agent_checks;
 mod agents;
 #[cfg(test)]
 mod clock_tests;
+mod memories;
+mod memory_changes;
+mod recall;
 mod run_list;
 mod runs;
 mod stats;
+mod step_memories;
 mod work;
 mod workflows;
 
@@ -17,6 +21,8 @@ use a2a_core::ids::Namespace;
 use a2a_core::registry::Registry;
 use a2a_store::error::StoreError;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
+use a2a_store::memory_view::MemoryView;
+use a2a_store::memory_writer::MemoryWriter;
 use a2a_store::store::Store;
 pub use a2a_store::store::{ToolUsage, WorkflowVersion};
 use a2a_store::workflow_view::WorkflowView;
@@ -30,17 +36,21 @@ use crate::config::{Config, StorageMode};
 use crate::contacts::Contacts;
 use crate::error::HubError;
 use crate::executors::Executors;
-use crate::runner::Runner;
+use crate::learner::Learner;
+use crate::runner::{Runner, Surroundings};
 
 pub use agent_checks::{CheckOutcome, CheckedAgent};
 pub use agents::{
     AgentHistoryEntry, DeployOptions, DeployedAgent, Durability, RemoveOptions, RemovedAgent, UpdateOptions,
     WriteStatus,
 };
+pub use memories::{CheckedMemory, MemoryInput, MemoryStoreOptions, StoredMemories, StoredMemory, StoredStatus, Told};
+pub use memory_changes::{Feedback, ForgetQuery, Forgotten, MemoryUpdate, UpdatedMemory};
+pub use recall::{MemoryMatches, Suggestions};
 pub use run_list::{RunList, RunQuery, RunSummary, StepPayloads};
 pub use runs::{INLINE_WORKFLOW, InvokeRequest, RunControl, RunRequest, StartedRun, workflow_name};
 pub use stats::{DatabaseStats, FeedStats, HubStats};
-pub use work::{PROGRESS_WITHIN, WorkItem, WorkOutcome, WorkUpdate};
+pub use work::{HandedIn, PROGRESS_WITHIN, WorkItem, WorkOutcome, WorkUpdate};
 pub use workflows::{SaveOptions, SavedWorkflow, WorkflowPage};
 
 /// How long what was accepted may take to be committed when the process ends.
@@ -58,6 +68,8 @@ struct Inner {
     config: Config,
     cache: Arc<Cache>,
     workflows: Arc<WorkflowView>,
+    memories: Arc<MemoryView>,
+    recalled: recall::RecalledTexts,
     feed: Arc<FeedStatus>,
     running: OnceLock<Running>,
     shutdown: CancellationToken,
@@ -75,6 +87,8 @@ struct Running {
     store: Store,
     writer: Writer,
     workflow_writer: WorkflowWriter,
+    memory_writer: MemoryWriter,
+    learner: Learner,
     runner: Runner,
     contacts: Contacts,
 }
@@ -88,6 +102,8 @@ impl Hub {
             config,
             cache: Arc::new(Cache::new(Registry::new())),
             workflows: Arc::default(),
+            memories: Arc::default(),
+            recalled: recall::RecalledTexts::default(),
             feed: Arc::default(),
             running: OnceLock::new(),
             shutdown: CancellationToken::new(),
@@ -181,7 +197,11 @@ impl Hub {
         if let Some(running) = self.inner.running.get() {
             // Ordering: the runner gives its steps back through the writer, which therefore closes after it.
             running.runner.close(RELEASE_LIMIT).await;
-            tokio::join!(running.writer.close(CLOSE_LIMIT), running.workflow_writer.close(CLOSE_LIMIT));
+            tokio::join!(
+                running.writer.close(CLOSE_LIMIT),
+                running.workflow_writer.close(CLOSE_LIMIT),
+                running.memory_writer.close(CLOSE_LIMIT),
+            );
         }
         self.inner.shutdown.cancel();
     }
@@ -193,17 +213,21 @@ async fn run(inner: Arc<Inner>) {
     let committed = Arc::new(Notify::new());
     let writer = Writer::start(store.clone(), inner.cache.clone(), committed.clone());
     let workflow_writer = WorkflowWriter::start(store.clone(), inner.workflows.clone(), committed.clone());
+    let memory_writer = MemoryWriter::start(store.clone(), inner.memories.clone(), committed.clone());
+    let learner = Learner::new(memory_writer.clone());
     let contacts = Contacts::new(inner.cache.clone(), writer.clone());
-    let runner = Runner::start(
-        inner.config.runner.clone(),
-        inner.workflows.clone(),
-        inner.cache.clone(),
-        workflow_writer.clone(),
-        Arc::new(Executors::new(inner.config.operator.clone())),
-        contacts.clone(),
-        store.clone(),
-    );
-    if inner.running.set(Running { store: store.clone(), writer, workflow_writer, runner, contacts }).is_err() {
+    let surroundings = Surroundings {
+        store: store.clone(),
+        view: inner.workflows.clone(),
+        agents: inner.cache.clone(),
+        writer: workflow_writer.clone(),
+        contacts: contacts.clone(),
+        learner: learner.clone(),
+    };
+    let executors = Executors::new(inner.config.operator.clone());
+    let runner = Runner::start(inner.config.runner.clone(), executors, surroundings);
+    let running = Running { store: store.clone(), writer, workflow_writer, memory_writer, learner, runner, contacts };
+    if inner.running.set(running).is_err() {
         tracing::error!("the system was started twice");
         return;
     }
@@ -211,6 +235,7 @@ async fn run(inner: Arc<Inner>) {
         store,
         inner.cache.clone(),
         inner.workflows.clone(),
+        inner.memories.clone(),
         inner.feed.clone(),
         committed,
         inner.shutdown.clone(),

@@ -16,6 +16,7 @@ pub mod egress;
 pub mod error;
 pub mod executors;
 pub mod hub;
+mod learner;
 pub mod maintenance;
 pub mod operator;
 pub mod runner;

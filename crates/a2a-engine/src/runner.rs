@@ -44,6 +44,7 @@ use places::{Full, Places, is_remote};
 
 use crate::contacts::Contacts;
 use crate::executors::Executors;
+use crate::learner::Learner;
 
 /// A command of the runner is given up after this long, and tried again when it still matters.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
@@ -85,6 +86,7 @@ struct Shared {
     writer: WorkflowWriter,
     executors: Arc<Executors>,
     contacts: Contacts,
+    learner: Learner,
     claims: Claims,
     places: Places,
     attempts: TaskTracker,
@@ -94,6 +96,17 @@ struct Shared {
     left_open: LeftOpen,
     /// Runs that had nothing due although their time seemed to have come.
     looked_at: Mutex<HashMap<RunId, Instant>>,
+}
+
+/// The parts of the system that the runner works with.
+pub(crate) struct Surroundings {
+    pub(crate) store: Store,
+    pub(crate) view: Arc<WorkflowView>,
+    /// The agents, for the schemas of their capabilities.
+    pub(crate) agents: Arc<Cache>,
+    pub(crate) writer: WorkflowWriter,
+    pub(crate) contacts: Contacts,
+    pub(crate) learner: Learner,
 }
 
 impl std::fmt::Debug for Shared {
@@ -109,15 +122,8 @@ fn actor() -> Actor {
 
 impl Runner {
     /// Starts the runner.
-    pub(crate) fn start(
-        settings: RunnerSettings,
-        view: Arc<WorkflowView>,
-        agents: Arc<Cache>,
-        writer: WorkflowWriter,
-        executors: Arc<Executors>,
-        contacts: Contacts,
-        store: Store,
-    ) -> Self {
+    pub(crate) fn start(settings: RunnerSettings, executors: Executors, parts: Surroundings) -> Self {
+        let Surroundings { store, view, agents, writer, contacts, learner } = parts;
         let places = Places::new(settings.steps_max);
         let runner = Self {
             shared: Arc::new(Shared {
@@ -126,8 +132,9 @@ impl Runner {
                 view,
                 agents,
                 writer,
-                executors,
+                executors: Arc::new(executors),
                 contacts,
+                learner,
                 places,
                 attempts: TaskTracker::new(),
                 stop: CancellationToken::new(),

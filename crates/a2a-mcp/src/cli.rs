@@ -10,6 +10,7 @@ mod doctor;
 mod documents;
 mod error;
 mod log;
+mod memory;
 mod migrate;
 mod output;
 mod runs;
@@ -39,11 +40,12 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 const WORKER_THREADS: usize = 2;
 
 const ABOUT_MORE: &str = "\
-One durable agent registry shared by every MCP client on the machine.
+One durable registry of agents, their workflows and their memory, shared by every MCP client.
 
 MCP clients start this program and talk to it over standard input and output. All the processes that use the same \
-database see the same agents: what one client deploys, every other client finds. Without any setting that is an \
-embedded SQLite file in your data directory; set DATABASE_URL to share agents through Postgres.";
+database see the same: what one client deploys, every other client finds, and what one is told, every other recalls. \
+Without any setting that is an embedded SQLite file in your data directory; set DATABASE_URL to share it through \
+Postgres.";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -62,13 +64,14 @@ fn more_help(examples: &str) -> String {
 #[command(
     name = "a2a-mcp",
     version,
-    about = "One durable agent registry shared by every MCP client on the machine.",
+    about = "One durable registry of agents, their workflows and their memory, shared by every MCP client.",
     long_about = ABOUT_MORE,
     after_help = more_help(
         "  a2a-mcp agents deploy examples/agents      load a folder of agents
   a2a-mcp agents search \"slow query\"         find the agent for a need
   a2a-mcp workflows save examples/workflows  save workflows over those agents
   a2a-mcp runs start first-run --watch       start one, and see what happens
+  a2a-mcp memory search when do we deploy    recall what was learned
   a2a-mcp doctor                             check everything from the settings to a second process
   DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp migrate status
 
@@ -120,6 +123,13 @@ enum Command {
   a2a-mcp runs answer run-k3v '{\"release\": true}'"
     ))]
     Runs(runs::Command),
+    /// Store, recall, import and export what agents and people remember
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp memory store We deploy only on Tuesdays --key deploy-day
+  a2a-mcp memory search when do we deploy
+  a2a-mcp memory import memory.jsonl --dry-run"
+    ))]
+    Memory(memory::Command),
     /// Carry runs on without a client, until told to end
     #[command(
         long_about = "Carry runs on without a client, until told to end.\n\nServers that clients have started carry runs \
@@ -251,6 +261,7 @@ async fn execute(command: Command, config: Config, settings: &settings::Args) ->
         Command::Agents(command) => agents::run(command, config, settings).await,
         Command::Workflows(command) => workflows::run(command, config, settings).await,
         Command::Runs(command) => runs::run(command, config, settings).await,
+        Command::Memory(command) => memory::run(command, config, settings).await,
         Command::Worker => worker::run(config).await,
         Command::Migrate(command) => migrate::run(&command, &config).await,
         Command::Demo => demo(settings).await,

@@ -1,4 +1,4 @@
-//! One durable agent registry shared by every MCP client on the machine.
+//! One durable registry of agents, their workflows and their memory, shared by every MCP client.
 
 pub mod cli;
 mod run_view;

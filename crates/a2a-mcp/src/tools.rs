@@ -4,6 +4,7 @@
 //! sees is derived from the argument types, and a test holds one against the other.
 
 pub(crate) mod agent;
+pub(crate) mod memory;
 pub(crate) mod registry;
 mod schema;
 pub(crate) mod wait;
@@ -16,6 +17,7 @@ use std::time::{Instant, SystemTime};
 
 use a2a_core::ids::{Actor, Namespace, OpId};
 use a2a_core::input::{ObjectReader, read_object};
+use a2a_core::limits;
 use a2a_core::time::Timestamp;
 use a2a_core::workflow::run::{RunState, RunStatus};
 use a2a_engine::hub::{Hub, ToolUsage};
@@ -256,6 +258,27 @@ pub(crate) fn read_op_id(r: &mut ObjectReader<'_, '_>) -> Option<OpId> {
             None
         }
     }
+}
+
+/// Reads the texts of a list argument.
+pub(crate) fn texts(
+    r: &mut ObjectReader<'_, '_>,
+    name: &'static str,
+    items_max: usize,
+    chars_max: usize,
+) -> Vec<String> {
+    r.texts(name, items_max, chars_max).unwrap_or_default().into_iter().map(str::to_owned).collect()
+}
+
+/// Reads the number of rows of a page.
+pub(crate) fn read_limit(r: &mut ObjectReader<'_, '_>) -> Option<usize> {
+    r.integer("limit", 0..=i64::try_from(limits::PAGE_ROWS_MAX).unwrap_or(i64::MAX))
+        .and_then(|n| usize::try_from(n).ok())
+}
+
+/// Reads a cursor; a longer text than any cursor is cut off before it is looked at.
+pub(crate) fn read_cursor(r: &mut ObjectReader<'_, '_>) -> Option<String> {
+    r.text_chars("cursor", 1_000).map(str::to_owned)
 }
 
 /// A revision argument.

@@ -50,7 +50,7 @@ pub(crate) async fn measure(table: &mut Table, database: &Database, samples: usi
         hub.run_start(request, &actor()).await.unwrap();
         let work = take(&hub, "first").await.unwrap();
         let begin = since_1970();
-        hub.work_finish(&work.claim, WorkOutcome::Done(json!("done")), &actor()).await.unwrap();
+        hub.work_finish(&work.claim, WorkOutcome::Done(json!("done")), None, &actor()).await.unwrap();
         let at = Duration::from_nanos(next().await.parse().unwrap());
         times.push(at.saturating_sub(begin));
     }
@@ -70,7 +70,7 @@ pub(crate) async fn child(url: &str, folder: &str) {
     loop {
         if let Some(work) = take(&hub, "second").await {
             println!("{}", since_1970().as_nanos());
-            hub.work_finish(&work.claim, WorkOutcome::Done(json!("done")), &actor()).await.unwrap();
+            hub.work_finish(&work.claim, WorkOutcome::Done(json!("done")), None, &actor()).await.unwrap();
         }
     }
 }

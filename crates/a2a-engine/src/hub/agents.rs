@@ -1,5 +1,6 @@
 //! Operations on agents.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use a2a_core::agent::{Agent, AgentSpec};
@@ -7,7 +8,7 @@ use a2a_core::change::{AgentPut, Change, Mutation, Outcome};
 use a2a_core::error::Problems;
 use a2a_core::ids::{Actor, AgentId, AgentKey, Namespace, OpId, Revision};
 use a2a_core::limits;
-use a2a_core::registry::{ListPage, ListQuery, Resolved, SearchPage, SearchQuery};
+use a2a_core::registry::{Factor, ListPage, ListQuery, Resolved, SearchPage, SearchQuery};
 use a2a_store::Unit;
 use a2a_store::store::AgentVersion;
 use serde::Serialize;
@@ -120,6 +121,9 @@ pub struct AgentHistoryEntry {
 }
 
 type Item<T> = Result<T, HubError>;
+
+/// What an agent whose work always ends well gains in a search, and one whose work never does loses.
+const RELIABILITY_WEIGHT: f32 = 0.1;
 
 impl Hub {
     pub(super) fn namespace(&self, named: Option<&Namespace>) -> Namespace {
@@ -287,7 +291,30 @@ impl Hub {
     /// When the query is not valid, or the words of the agents have not been read in time.
     pub async fn agent_search(&self, query: &SearchQuery) -> Result<SearchPage, HubError> {
         self.searchable().await?;
-        Ok(self.inner.cache.read().search(query)?)
+        let factors = self.reliabilities(&query.namespace, query.filters.capability.as_deref());
+        if factors.is_empty() {
+            return Ok(self.inner.cache.read().search(query)?);
+        }
+        let query = SearchQuery { factors: Arc::new(factors), ..query.clone() };
+        Ok(self.inner.cache.read().search(&query)?)
+    }
+
+    /// How the work of agents has ended of late, as a mild factor: for one capability or for all together. Those of whom
+    /// nothing is known are left out.
+    fn reliabilities(&self, namespace: &Namespace, capability: Option<&str>) -> HashMap<AgentId, Factor> {
+        let now = super::memories::now();
+        let experiences = self.inner.memories.experiences();
+        let here = experiences.values().filter(|experience| experience.agent.namespace == *namespace);
+        here.filter_map(|experience| {
+            let record = experience.record(capability, now)?;
+            let (worked, all) = (record.worked, record.worked.saturating_add(record.failed));
+            let factor = Factor {
+                times: 1.0 + RELIABILITY_WEIGHT * (2.0 * record.reliability(now) - 1.0),
+                reason: format!("{worked} of {all} steps worked").into(),
+            };
+            Some((experience.agent.id.clone(), factor))
+        })
+        .collect()
     }
 
     /// The revisions of an agent, newest first, read from the database.

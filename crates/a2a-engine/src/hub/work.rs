@@ -9,6 +9,7 @@ use a2a_core::error::Problems;
 use a2a_core::ids::{Actor, AgentId, Namespace, RunId, StepName};
 use a2a_core::json_text::JsonText;
 use a2a_core::limits;
+use a2a_core::memory::{Memory, secrets};
 use a2a_core::workflow::command::{ClaimRef, Claimer, Event, Refusal, StepResult, WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::live::{ReadyStep, WorkflowCache};
 use a2a_core::workflow::run::{Payload, Progress, Run, RunState, Step};
@@ -42,6 +43,17 @@ pub struct WorkItem {
     pub agent: Option<Arc<Agent>>,
     /// Which capability is wanted.
     pub capability: Option<String>,
+    /// What was learned before that matters here.
+    pub memories: Vec<Arc<Memory>>,
+}
+
+/// What came of handing in a step.
+#[derive(Debug, Clone)]
+pub struct HandedIn {
+    /// The run as it is now.
+    pub state: Arc<RunState>,
+    /// The memory that keeps what was learned, or why it was not kept.
+    pub remembered: Option<Result<Arc<Memory>, HubError>>,
 }
 
 /// What a session says of its step.
@@ -182,14 +194,17 @@ impl Hub {
             .as_ref()
             .and_then(|agent| capability_of(&agent.spec, spec.capability.as_deref()))
             .map(|capability| capability.name.to_string());
-        Ok(Some(WorkItem {
+        let mut item = WorkItem {
             claim: claim_text(&run.id, spec.name.as_str(), step.attempt),
             capability: capability.or_else(|| spec.capability.as_ref().map(ToString::to_string)),
             step_name: spec.name,
             run,
             step,
             agent,
-        }))
+            memories: Vec::new(),
+        };
+        item.memories = self.memories_for_step(&item, &input);
+        Ok(Some(item))
     }
 
     /// Reports on a step that was taken, which also keeps the claim, or asks a person a question.
@@ -270,10 +285,15 @@ impl Hub {
         &self,
         claim: &str,
         outcome: WorkOutcome,
+        learned: Option<String>,
         actor: &Actor,
-    ) -> Result<Arc<RunState>, HubError> {
+    ) -> Result<HandedIn, HubError> {
         let running = self.running().await?;
         let (state, claim) = self.work_claimed(claim).await?;
+        if let Some(learned) = &learned {
+            refuse_secrets(learned)?;
+        }
+        let success = matches!(outcome, WorkOutcome::Done(_));
         let result = match outcome {
             WorkOutcome::Done(output) => {
                 let text = JsonText::new(&output);
@@ -293,7 +313,12 @@ impl Hub {
             let event = Event::Finish { order: claim.order, attempt: claim.attempt, result, claim_next };
             let (state, claimed) = hub.work_end(running, &claim, event, &actor).await?;
             running.runner.work_on_claimed(&state, claimed, places);
-            Ok(state)
+            running.learner.step_changed(&state, claim.order, &actor);
+            let remembered = match learned {
+                Some(learned) => Some(hub.step_remember(&state, claim.order, success, &learned, &actor).await),
+                None => None,
+            };
+            Ok(HandedIn { state, remembered })
         })
         .await
     }
@@ -429,6 +454,16 @@ fn most_urgent(
         (std::cmp::Reverse(priority), ready.ready_at)
     };
     firsts.min_by_key(urgency).cloned()
+}
+
+fn refuse_secrets(learned: &str) -> Result<(), Problems> {
+    match secrets::find(learned).first() {
+        None => Ok(()),
+        Some(secret) => {
+            let message = format!("holds what looks like a secret ({secret}); nothing was handed in; leave it out");
+            Err(Problems::one("remember", message))
+        }
+    }
 }
 
 /// The text that names a claim.

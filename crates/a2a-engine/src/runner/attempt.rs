@@ -134,6 +134,7 @@ impl Attempt {
         match outcome {
             WorkflowOutcome::Applied { state, claimed, .. } => {
                 self.tell(&state);
+                shared.learner.step_changed(&state, self.claim.order, &actor());
                 self.runner.work_on_claimed(&state, claimed, places);
             }
             WorkflowOutcome::Refused(refusal) => {

@@ -166,11 +166,11 @@ async fn a_pulled_step_is_done_by_another_process(world: World) {
         .work_update(&item.claim, WorkUpdate { progress: Some("half".into()), ..WorkUpdate::default() }, &actor())
         .await
         .unwrap();
-    there.work_finish(&item.claim, WorkOutcome::Done(json!({"ok": true})), &actor()).await.unwrap();
+    there.work_finish(&item.claim, WorkOutcome::Done(json!({"ok": true})), None, &actor()).await.unwrap();
     let state = ended(&here, &id).await;
     assert_eq!(result(&state), json!({"ok": true}));
     // The claim is over: whatever comes now changes nothing.
-    let late = there.work_finish(&item.claim, WorkOutcome::Done(json!({"ok": false})), &actor()).await;
+    let late = there.work_finish(&item.claim, WorkOutcome::Done(json!({"ok": false})), None, &actor()).await;
     assert!(matches!(late, Err(HubError::ClaimOver { .. } | HubError::Refused { .. })), "{late:?}");
     here.close().await;
     there.close().await;
@@ -216,7 +216,7 @@ async fn a_run_is_cancelled_paused_retried_and_forked(world: World) {
     let item = hub.work_next(None, &["worker".to_owned()], LIMIT, &actor()).await.unwrap().unwrap();
     let cancel = RunControl::Cancel { reason: "changed my mind".to_owned() };
     hub.run_control(id.as_str(), cancel.clone(), &actor()).await.unwrap();
-    assert!(hub.work_finish(&item.claim, WorkOutcome::Done(json!("late")), &actor()).await.is_err());
+    assert!(hub.work_finish(&item.claim, WorkOutcome::Done(json!("late")), None, &actor()).await.is_err());
     assert_eq!(ended(&hub, &id).await.run.status, RunStatus::Cancelled);
 
     // Paused: nobody is given its steps.
@@ -227,14 +227,14 @@ async fn a_run_is_cancelled_paused_retried_and_forked(world: World) {
     hub.run_control(id.as_str(), RunControl::Resume, &actor()).await.unwrap();
     let item = hub.work_next(None, &[], LIMIT, &actor()).await.unwrap().unwrap();
     let failed = WorkOutcome::Failed { error: "no".to_owned(), retryable: true };
-    hub.work_finish(&item.claim, failed, &actor()).await.unwrap();
+    hub.work_finish(&item.claim, failed, None, &actor()).await.unwrap();
     assert_eq!(ended(&hub, &id).await.run.status, RunStatus::Failed);
 
     // Retried: the same run goes on from what has failed.
     hub.run_control(id.as_str(), RunControl::Retry, &actor()).await.unwrap();
     let item = hub.work_next(None, &[], LIMIT, &actor()).await.unwrap().unwrap();
     assert_eq!(item.step.attempt, 2);
-    hub.work_finish(&item.claim, WorkOutcome::Done(json!("-done")), &actor()).await.unwrap();
+    hub.work_finish(&item.claim, WorkOutcome::Done(json!("-done")), None, &actor()).await.unwrap();
     let state = ended(&hub, &id).await;
     assert_eq!(result(&state), json!("kept-done"), "{:?}", state.run.error);
 
@@ -242,7 +242,7 @@ async fn a_run_is_cancelled_paused_retried_and_forked(world: World) {
     let fork = hub.run_fork(id.as_str(), "two", &actor()).await.unwrap().id;
     let item = hub.work_next(None, &[], LIMIT, &actor()).await.unwrap().unwrap();
     assert_eq!(item.run.id, fork);
-    hub.work_finish(&item.claim, WorkOutcome::Done(json!("-again")), &actor()).await.unwrap();
+    hub.work_finish(&item.claim, WorkOutcome::Done(json!("-again")), None, &actor()).await.unwrap();
     let state = ended(&hub, &fork).await;
     assert_eq!(result(&state), json!("kept-again"), "{:?}", state.run.error);
     assert_eq!(state.run.forked_from, Some(id.clone()));
@@ -273,14 +273,14 @@ async fn what_does_not_fit_is_refused_and_the_claim_stays(world: World) {
     let a2a_core::workflow::run::Payload::Loaded(input) = &item.step.input else { panic!("{:?}", item.step.input) };
     assert_eq!(input.value().unwrap(), hostile);
     let before = hub.run_get(id.as_str(), true).await.unwrap().steps[0].progress_until.unwrap();
-    let wrong = hub.work_finish(&item.claim, WorkOutcome::Done(json!({"n": 1.5})), &actor()).await;
+    let wrong = hub.work_finish(&item.claim, WorkOutcome::Done(json!({"n": 1.5})), None, &actor()).await;
     let after = hub.run_get(id.as_str(), true).await.unwrap().steps[0].progress_until.unwrap();
     assert!(after > before, "whoever mends an output is at work");
     assert!(
         matches!(&wrong, Err(HubError::Invalid(problems)) if problems.to_string().contains("output.n")),
         "{wrong:?}"
     );
-    hub.work_finish(&item.claim, WorkOutcome::Done(json!({"n": 2})), &actor()).await.unwrap();
+    hub.work_finish(&item.claim, WorkOutcome::Done(json!({"n": 2})), None, &actor()).await.unwrap();
     assert_eq!(result(&*ended(&hub, &id).await), json!({"n": 2}));
     hub.close().await;
 }

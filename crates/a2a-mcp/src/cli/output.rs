@@ -24,17 +24,22 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
 /// Prints a result as one JSON document.
 pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
-    // Characters that steer a terminal stand inside of strings only, where JSON has another way to write them.
     let mut safe = String::with_capacity(text.len() + 1);
-    for c in text.chars() {
+    push_json(&mut safe, &text);
+    bytes(safe.as_bytes())
+}
+
+/// Writes JSON and the end of the line. Characters that steer a terminal stand inside of strings only, where JSON has
+/// another way to write them.
+pub(crate) fn push_json(to: &mut String, json: &str) {
+    for c in json.chars() {
         if steers_terminal(c) && c != '\n' {
-            push_escape(&mut safe, c);
+            push_escape(to, c);
         } else {
-            safe.push(c);
+            to.push(c);
         }
     }
-    safe.push('\n');
-    bytes(safe.as_bytes())
+    to.push('\n');
 }
 
 /// Tells something that is not the result. There is nowhere to report that this failed.

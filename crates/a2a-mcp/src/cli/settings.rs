@@ -29,7 +29,7 @@ pub(crate) const LOG_DEFAULT_WORKER: &str = "info";
 const OPERATOR_FILE: &str = "A2A_CONFIG";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 12] = [
+pub(crate) const VARIABLES: [(&str, &str); 14] = [
     ("DATABASE_URL", "database_url"),
     ("A2A_STORAGE", "storage"),
     ("USE_PERSISTED_REGISTRY", "use_persisted_registry"),
@@ -39,6 +39,8 @@ pub(crate) const VARIABLES: [(&str, &str); 12] = [
     (OPERATOR_FILE, "operator_file"),
     ("A2A_STEPS_MAX", "steps_max"),
     ("A2A_LEASE_MS", "lease_ms"),
+    ("A2A_MEMORIES_MAX", "memories_max"),
+    ("A2A_AGENT_MEMORIES_MAX", "agent_memories_max"),
     ("A2A_TOOLS", "tools"),
     ("A2A_ACTOR", "actor"),
     ("A2A_LOG", "log"),
@@ -78,6 +80,12 @@ pub(crate) struct Args {
     /// Milliseconds after which a step without a sign of its process goes to another [default: 15000, pulled ones 45000]
     #[arg(long, env = "A2A_LEASE_MS", value_name = "MS", global = true, hide_env_values = true)]
     lease_ms: Option<String>,
+    /// Memories kept in one namespace; beyond, what is worth least is forgotten [default: 1000000]
+    #[arg(long, env = "A2A_MEMORIES_MAX", value_name = "N", global = true, hide_env_values = true)]
+    memories_max: Option<String>,
+    /// Memories kept of one agent [default: 100000]
+    #[arg(long, env = "A2A_AGENT_MEMORIES_MAX", value_name = "N", global = true, hide_env_values = true)]
+    agent_memories_max: Option<String>,
     /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
     #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
     tools: Option<String>,
@@ -124,6 +132,8 @@ impl Args {
             operator_file: self.operator_file.clone().map(PathBuf::from),
             steps_max: self.steps_max.clone(),
             lease_ms: self.lease_ms.clone(),
+            memories_max: self.memories_max.clone(),
+            agent_memories_max: self.agent_memories_max.clone(),
         };
         match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
@@ -192,6 +202,8 @@ impl Args {
             "operator_file" => self.operator_file.as_ref().map(|file| file.to_string_lossy().into_owned()),
             "steps_max" => set(&self.steps_max),
             "lease_ms" => set(&self.lease_ms),
+            "memories_max" => set(&self.memories_max),
+            "agent_memories_max" => set(&self.agent_memories_max),
             "tools" => set(&self.tools),
             "actor" => set(&self.actor),
             _ => set(&self.log),

@@ -27,6 +27,32 @@ const WORKFLOW_FIELDS: [&str; 9] =
 const STEP_FIELDS: [&str; 10] =
     ["name", "agent", "capability", "depends_on", "run_if", "skip_if", "input", "retry", "timeout_s", "on_failure"];
 
+const MEMORY_FIELDS: [&str; 16] = [
+    "namespace",
+    "type",
+    "content",
+    "key",
+    "tags",
+    "importance",
+    "decay",
+    "expires_at",
+    "agent",
+    "user",
+    "session",
+    "run",
+    "step",
+    "supersedes",
+    "relations",
+    "data",
+];
+
+/// Writes one memory document.
+pub(crate) fn memory(document: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    ordered(document, &MEMORY_FIELDS).into_iter().for_each(|(key, value)| entry(&mut text, key, value, 0));
+    text
+}
+
 /// Writes one agent document.
 pub(crate) fn agent(document: &Map<String, Value>) -> String {
     let mut text = String::new();

@@ -22,8 +22,8 @@ pub(crate) fn routes() -> Vec<ToolRoute<Server>> {
         Definition {
             name: "registry_stats",
             title: "Registry statistics",
-            description: "How many agents there are, by category and tag; where they are stored, and whether database, \
-                          feed and writer are healthy. For trouble and overviews.",
+            description: "How many agents there are, by category and tag, how many runs and memories; where all is stored, \
+                          and whether database, feed and writer are healthy.",
             effect: Effect::Reads,
         },
         run,
@@ -90,8 +90,21 @@ struct DatabaseState {
     schema: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     round_trip_ms: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    agents: Option<i64>,
+    /// Rows of each kind.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    rows: Option<Rows>,
+}
+
+#[derive(Debug, Serialize)]
+struct Rows {
+    agents: i64,
+    agent_history: i64,
+    workflows: i64,
+    runs_live: i64,
+    runs_ended: i64,
+    memories: i64,
+    change_log: i64,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -152,10 +165,18 @@ fn result(stats: HubStats) -> StatsResult {
             version: Some(health.version),
             schema: Some(health.schema),
             round_trip_ms: Some(millis(health.round_trip)),
-            agents: Some(health.agents),
+            rows: Some(Rows {
+                agents: health.agents,
+                agent_history: health.agent_history,
+                workflows: health.workflows,
+                runs_live: health.runs_live,
+                runs_ended: health.runs_ended,
+                memories: health.memories,
+                change_log: health.change_log,
+            }),
         },
         DatabaseStats::Unreachable => {
-            DatabaseState { reachable: false, version: None, schema: None, round_trip_ms: None, agents: None }
+            DatabaseState { reachable: false, version: None, schema: None, round_trip_ms: None, rows: None }
         }
     };
     StatsResult {
@@ -206,8 +227,11 @@ fn text(result: &StatsResult) -> String {
         (true, Some(version)) => format!("{version}, round trip {} ms", database.round_trip_ms.unwrap_or_default()),
         _ => "not reachable; reads go on from memory, writes fail until it is back (run a2a-mcp doctor)".to_owned(),
     };
+    let rows = database.rows.as_ref().map_or_else(String::new, |rows| {
+        format!("\n{} workflows, {} runs that go on, {} memories", rows.workflows, rows.runs_live, rows.memories)
+    });
     format!(
-        "{} agents ({} enabled, {} disabled, {} deprecated, {} reachable, {} unreachable)\nstorage: {} at {}\ndatabase: {health}\nfeed: {}, {} ms old",
+        "{} agents ({} enabled, {} disabled, {} deprecated, {} reachable, {} unreachable){rows}\nstorage: {} at {}\ndatabase: {health}\nfeed: {}, {} ms old",
         agents.total,
         agents.enabled,
         agents.disabled,

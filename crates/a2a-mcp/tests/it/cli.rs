@@ -26,15 +26,17 @@ const VARIABLES: [&str; 12] = [
 ];
 
 /// A working directory and a data directory that nobody else uses.
-struct Home {
+pub(crate) struct Home {
     folder: TempDir,
+    /// Instead of the embedded file.
+    database_url: Option<String>,
 }
 
 /// How a command ended.
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl From<Output> for Ended {
@@ -49,23 +51,27 @@ impl From<Output> for Ended {
 
 impl Ended {
     #[track_caller]
-    fn code(self, code: i32) -> Self {
+    pub(crate) fn code(self, code: i32) -> Self {
         assert_eq!(self.code, code, "\nstdout:\n{}\nstderr:\n{}", self.out, self.err);
         self
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}\n{}\n{}", self.out, self.err))
     }
 }
 
 impl Home {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), database_url: None }
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn with_database(url: String) -> Self {
+        Self { database_url: Some(url), ..Self::new() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
@@ -73,17 +79,18 @@ impl Home {
         self.path().join("data")
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_a2a-mcp"));
         for variable in VARIABLES {
             command.env_remove(variable);
         }
         command.env_remove("COLUMNS").env("A2A_DATA_DIR", self.data()).current_dir(self.path());
+        command.envs(self.database_url.iter().map(|url| ("DATABASE_URL", url)));
         command.args(args).stdin(Stdio::null());
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ended {
+    pub(crate) fn run(&self, args: &[&str]) -> Ended {
         self.command(args).output().unwrap().into()
     }
 
@@ -91,14 +98,14 @@ impl Home {
         self.command(args).envs(variables.iter().copied()).output().unwrap().into()
     }
 
-    fn run_with_input(&self, args: &[&str], input: &str) -> Ended {
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &str) -> Ended {
         let mut child =
             self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         child.wait_with_output().unwrap().into()
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();

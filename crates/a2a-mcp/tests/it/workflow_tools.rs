@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::{TOOLS, World, call, on_both, open, refused, whole_call};
 
 /// What the tools on workflows, runs and work may take of the list that every session reads.
-const LIST_BYTES_MAX: usize = 8_900;
+const LIST_BYTES_MAX: usize = 9_000;
 /// The largest structured result.
 const RESULT_BYTES_MAX: usize = 32 * 1024;
 

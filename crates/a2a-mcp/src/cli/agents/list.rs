@@ -218,6 +218,7 @@ pub(super) async fn search(args: SearchArgs, config: Config) -> Result<Exit, Cli
         include_disabled: args.any_state,
         limit: usize::try_from(args.limit).unwrap_or(PAGE_ROWS_MAX),
         cursor: args.cursor,
+        ..SearchQuery::default()
     };
     let page = hub.agent_search(&query).await.map_err(usage)?;
     let found: Vec<Arc<Agent>> = page.hits.iter().map(|hit| hit.agent.clone()).collect();

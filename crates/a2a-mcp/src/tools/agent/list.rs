@@ -24,7 +24,8 @@ use crate::server::Server;
 use crate::text::fenced;
 use crate::tool_error::ToolError;
 use crate::tools::{
-    Answer, Arguments, Call, Definition, Effect, NOTICE, RESULT_BYTES_MAX, Reply, json_bytes, read_namespace,
+    Answer, Arguments, Call, Definition, Effect, NOTICE, RESULT_BYTES_MAX, Reply, json_bytes, read_cursor, read_limit,
+    read_namespace, texts,
 };
 
 const LIMIT_DEFAULT: usize = 20;
@@ -94,16 +95,6 @@ enum Detail {
     Full,
 }
 
-/// Reads the texts of a list argument.
-pub(super) fn texts(
-    r: &mut ObjectReader<'_, '_>,
-    name: &'static str,
-    items_max: usize,
-    chars_max: usize,
-) -> Vec<String> {
-    r.texts(name, items_max, chars_max).unwrap_or_default().into_iter().map(str::to_owned).collect()
-}
-
 /// Reads the filters that list and search share.
 pub(super) fn read_filters(r: &mut ObjectReader<'_, '_>) -> Filters {
     Filters {
@@ -114,17 +105,6 @@ pub(super) fn read_filters(r: &mut ObjectReader<'_, '_>) -> Filters {
         capability: r.text_chars("capability", limits::NAME_CHARS_MAX).map(str::to_owned),
         ..Filters::default()
     }
-}
-
-/// Reads the number of rows of a page.
-pub(super) fn read_limit(r: &mut ObjectReader<'_, '_>) -> Option<usize> {
-    r.integer("limit", 0..=i64::try_from(limits::PAGE_ROWS_MAX).unwrap_or(i64::MAX))
-        .and_then(|n| usize::try_from(n).ok())
-}
-
-/// Reads a cursor; a longer text than any cursor is cut off before it is looked at.
-pub(super) fn read_cursor(r: &mut ObjectReader<'_, '_>) -> Option<String> {
-    r.text_chars("cursor", 1_000).map(str::to_owned)
 }
 
 struct ListCall {

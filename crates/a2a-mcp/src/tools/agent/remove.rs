@@ -9,11 +9,10 @@ use rmcp::handler::server::router::tool::ToolRoute;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::list::texts;
 use super::row::shortened;
 use crate::server::Server;
 use crate::tool_error::{ToolError, item_text};
-use crate::tools::{Answer, Arguments, Call, Definition, Effect, Reply, read_namespace, read_revision};
+use crate::tools::{Answer, Arguments, Call, Definition, Effect, Reply, read_namespace, read_revision, texts};
 
 pub(super) fn route() -> ToolRoute<Server> {
     crate::tools::route(

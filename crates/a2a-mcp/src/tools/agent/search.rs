@@ -10,10 +10,10 @@ use rmcp::handler::server::router::tool::ToolRoute;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::list::{read_cursor, read_filters, read_limit};
+use super::list::read_filters;
 use super::row::{AgentRow, one_line, stale_ms};
 use crate::server::Server;
-use crate::tools::{Answer, Arguments, Call, Definition, Effect, Reply, read_namespace};
+use crate::tools::{Answer, Arguments, Call, Definition, Effect, Reply, read_cursor, read_limit, read_namespace};
 
 const LIMIT_DEFAULT: usize = 8;
 
@@ -77,7 +77,7 @@ impl Arguments for Parsed {
             limit: read_limit(r).unwrap_or(LIMIT_DEFAULT),
             cursor: read_cursor(r),
             query: text?.to_owned(),
-            namespace: Namespace::default(),
+            ..SearchQuery::default()
         };
         Some(Self { query, namespace })
     }
@@ -85,7 +85,7 @@ impl Arguments for Parsed {
 
 #[derive(Debug, Serialize, JsonSchema)]
 struct SearchResult {
-    /// Agents with at least one of the words.
+    /// Agents that match.
     total: usize,
     agents: Vec<FoundAgent>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,7 +122,7 @@ fn run<'s>(call: Call<'s>, args: Parsed) -> Answer<'s, SearchResult> {
         let agents: Vec<FoundAgent> = page.hits.iter().map(|hit| FoundAgent::of(hit, call.hub)).collect();
         let mut text = match agents.first() {
             Some(best) => format!("{} of {} agents, best first: {}", agents.len(), page.total, best.row.id),
-            None => "no agent has any of these words".to_owned(),
+            None => "no agent fits".to_owned(),
         };
         for agent in &agents {
             text.push_str(&format!("\n{} ({})", agent.row.line(), one_line(&agent.why)));

@@ -38,11 +38,14 @@ struct FinishArgs {
     error: Option<String>,
     /// Default true
     retryable: Option<bool>,
+    /// What you learned, for whoever does this next; kept as a memory.
+    remember: Option<String>,
 }
 
 struct Parsed {
     claim: String,
     outcome: WorkOutcome,
+    remember: Option<String>,
 }
 
 impl JsonSchema for Parsed {
@@ -75,6 +78,8 @@ impl Arguments for Parsed {
         let output = r.nullable("output").cloned();
         let error = r.text_bytes("error", limits::DESCRIPTION_BYTES_MAX).map(str::to_owned);
         let retryable = r.boolean("retryable").unwrap_or(true);
+        let remember = r.text_bytes("remember", limits::MEMORY_CONTENT_BYTES_MAX).map(|text| text.trim().to_owned());
+        let remember = remember.filter(|text| !text.is_empty());
         let outcome = match status? {
             Status::Done => {
                 if output.is_none() {
@@ -91,9 +96,14 @@ impl Arguments for Parsed {
                 }
                 WorkOutcome::Failed { error: error?, retryable }
             }
-            Status::Released => WorkOutcome::Released,
+            Status::Released => {
+                if r.has("remember") {
+                    r.problem("remember", "is for done and failed; use memory_store");
+                }
+                WorkOutcome::Released
+            }
         };
-        Some(Self { claim: claim?, outcome })
+        Some(Self { claim: claim?, outcome, remember })
     }
 }
 
@@ -106,12 +116,16 @@ struct FinishResult {
     // Other steps that can be taken now.
     #[schemars(skip)]
     more_work: usize,
+    // The memory that keeps what was learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    remembered: Option<String>,
 }
 
 fn run<'s>(call: Call<'s>, args: Parsed) -> Answer<'s, FinishResult> {
     async move {
-        let state = match call.hub.work_finish(&args.claim, args.outcome, &call.actor).await {
-            Ok(state) => state,
+        let done = match call.hub.work_finish(&args.claim, args.outcome, args.remember, &call.actor).await {
+            Ok(done) => done,
             Err(HubError::Invalid(problems)) => {
                 let is_output = problems.0.iter().any(|problem| problem.path.starts_with("output"));
                 let error = ToolError::from(problems);
@@ -123,11 +137,25 @@ fn run<'s>(call: Call<'s>, args: Parsed) -> Answer<'s, FinishResult> {
             }
             Err(error) => return Err(error.into()),
         };
+        let state = done.state;
         let (more_work, _) = call.hub.work_waiting(Some(&state.run.namespace));
         let durability = call.hub.durability().as_str();
-        let result =
-            FinishResult { durability, run: state.run.id.to_string(), status: state.run.status.as_str(), more_work };
+        let mut result = FinishResult {
+            durability,
+            run: state.run.id.to_string(),
+            status: state.run.status.as_str(),
+            more_work,
+            remembered: None,
+        };
         let mut text = format!("taken ({durability}); run {} is {}", result.run, result.status);
+        match done.remembered {
+            None => {}
+            Some(Ok(memory)) => {
+                text.push_str(&format!("\nremembered as {}", memory.id));
+                result.remembered = Some(memory.id.to_string());
+            }
+            Some(Err(error)) => text.push_str(&format!("\nnot remembered: {error}; use memory_store")),
+        }
         if more_work > 0 {
             text.push_str(&format!("\n{more_work} more steps wait: call work_next"));
         }

@@ -20,6 +20,7 @@ use crate::run_view;
 use crate::server::Server;
 use crate::text::{fenced, fitted, part_of, shortened};
 use crate::tool_error::ToolError;
+use crate::tools::memory::row::MemoryRow;
 use crate::tools::wait::read_wait;
 use crate::tools::{
     Answer, Arguments, Call, Definition, Effect, NOTICE, RESULT_BYTES_MAX, Reply, json_bytes, read_namespace,
@@ -34,6 +35,7 @@ const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
 const ANSWER_BYTES_MAX: usize = 2 * 1024;
 /// A context that is larger is left out: most steps get what they need as input.
 const CONTEXT_BYTES_MAX: usize = 2 * 1024;
+const MEMORIES_BYTES_MAX: usize = 2 * 1024;
 const ERROR_CHARS_MAX: usize = 1_000;
 /// A caller that goes away is noticed after at most this long.
 const SLICE: Duration = Duration::from_secs(1);
@@ -119,6 +121,10 @@ struct NextResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     output_schema: Option<Value>,
+    // What was learned before that matters here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    memories: Vec<MemoryRow>,
     next: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
@@ -155,7 +161,7 @@ async fn take(hub: &Hub, args: Parsed, actor: &Actor) -> Result<Option<WorkItem>
                 continue;
             }
             if let Err(Ok(Some(item))) = send.send(taken)
-                && let Err(error) = hub.work_finish(&item.claim, WorkOutcome::Released, &actor).await
+                && let Err(error) = hub.work_finish(&item.claim, WorkOutcome::Released, None, &actor).await
             {
                 tracing::warn!(%error, claim = item.claim, "a step that nobody waits for could not be given back");
             }
@@ -285,6 +291,17 @@ fn reply_of(item: &WorkItem, share: usize) -> Result<Reply<NextResult>, ToolErro
         if let Some(schema) = &result.output_schema {
             text.push('\n');
             text.push_str(&fenced("output-schema", &[("capability", &capability.name)], schema));
+        }
+    }
+    let mut left = MEMORIES_BYTES_MAX / share;
+    for memory in &item.memories {
+        let row = MemoryRow::of(memory);
+        let bytes = json_bytes(&row);
+        if bytes <= left {
+            left -= bytes;
+            text.push('\n');
+            text.push_str(&row.text());
+            result.memories.push(row);
         }
     }
     let output = if result.output_schema.is_some() { "output that fits output_schema" } else { "output=any JSON" };

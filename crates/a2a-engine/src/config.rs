@@ -59,6 +59,8 @@ pub struct Settings {
     pub memories_max: Option<String>,
     /// `A2A_AGENT_MEMORIES_MAX`
     pub agent_memories_max: Option<String>,
+    /// `A2A_LEARN`
+    pub learn: Option<String>,
 }
 
 /// How much is remembered. When a limit is reached, what is worth least is forgotten.
@@ -87,6 +89,8 @@ pub struct Config {
     pub runner: RunnerSettings,
     /// How much is remembered.
     pub memory: MemoryLimits,
+    /// Whether agents learn from how their steps end.
+    pub learn: bool,
     /// What its executors may do.
     pub operator: Arc<OperatorFile>,
 }
@@ -130,15 +134,8 @@ impl Config {
                 None
             }
         };
-        let legacy = match set(&settings.use_persisted_registry).as_deref() {
-            None => None,
-            Some("true") => Some(StorageMode::Persisted),
-            Some("false") => Some(StorageMode::Memory),
-            Some(other) => {
-                problem("USE_PERSISTED_REGISTRY", format!("is {other:?}; use true or false"));
-                None
-            }
-        };
+        let legacy = flag("USE_PERSISTED_REGISTRY", settings.use_persisted_registry.as_deref(), &mut problem)
+            .map(|persisted| if persisted { StorageMode::Persisted } else { StorageMode::Memory });
         if let (Some(storage), Some(legacy)) = (storage, legacy)
             && storage != legacy
         {
@@ -210,6 +207,7 @@ impl Config {
                 limits::AGENT_MEMORIES_MAX,
             ),
         };
+        let learn = flag("A2A_LEARN", settings.learn.as_deref(), &mut problem).unwrap_or(true);
         let operator = match OperatorFile::find(settings.operator_file.as_deref()) {
             Ok(operator) => Arc::new(operator),
             Err(found) => {
@@ -226,6 +224,7 @@ impl Config {
                 ready_timeout: READY_TIMEOUT,
                 runner,
                 memory,
+                learn,
                 operator,
             }),
             _ => Err(Problems(problems)),
@@ -246,6 +245,18 @@ fn number<T: std::str::FromStr + PartialOrd + fmt::Display>(
         Ok(number) if range.contains(&number) => Some(number),
         _ => {
             problem(name, format!("is {text:?}; use {unit} from {} to {}", range.start(), range.end()));
+            None
+        }
+    }
+}
+
+/// A yes or no, `None` when it is not set.
+fn flag(name: &str, text: Option<&str>, problem: &mut impl FnMut(&str, String)) -> Option<bool> {
+    match text.map(str::trim).filter(|text| !text.is_empty())? {
+        "true" => Some(true),
+        "false" => Some(false),
+        other => {
+            problem(name, format!("is {other:?}; use true or false"));
             None
         }
     }
@@ -280,6 +291,7 @@ mod tests {
             lease_ms: text("999"),
             memories_max: text("99"),
             agent_memories_max: text("many"),
+            learn: text("no"),
         };
         let problems = Config::new(&settings).unwrap_err();
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
@@ -294,6 +306,7 @@ mod tests {
             "A2A_LEASE_MS",
             "A2A_MEMORIES_MAX",
             "A2A_AGENT_MEMORIES_MAX",
+            "A2A_LEARN",
         ] {
             assert!(named.contains(&name), "{name} not in {named:?}");
         }

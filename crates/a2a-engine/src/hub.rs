@@ -214,7 +214,7 @@ async fn run(inner: Arc<Inner>) {
     let writer = Writer::start(store.clone(), inner.cache.clone(), committed.clone());
     let workflow_writer = WorkflowWriter::start(store.clone(), inner.workflows.clone(), committed.clone());
     let memory_writer = MemoryWriter::start(store.clone(), inner.memories.clone(), committed.clone());
-    let learner = Learner::new(memory_writer.clone());
+    let learner = Learner::new(inner.config.learn.then(|| memory_writer.clone()));
     let contacts = Contacts::new(inner.cache.clone(), writer.clone());
     let surroundings = Surroundings {
         store: store.clone(),

@@ -29,17 +29,18 @@ const NO_CAPABILITY: &str = "work";
 /// Where the ends of steps are told. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Learner {
-    writer: MemoryWriter,
+    /// `None` when nothing is to be learned.
+    writer: Option<MemoryWriter>,
 }
 
 impl Learner {
-    pub(crate) fn new(writer: MemoryWriter) -> Self {
+    pub(crate) fn new(writer: Option<MemoryWriter>) -> Self {
         Self { writer }
     }
 
     /// Takes in how a step has ended, if it has.
     pub(crate) fn step_changed(&self, state: &RunState, order: usize, actor: &Actor) {
-        let Some((_, step)) = state.step(order) else { return };
+        let (Some(writer), Some((_, step))) = (&self.writer, state.step(order)) else { return };
         let success = match step.status {
             StepStatus::Completed => true,
             StepStatus::Failed => false,
@@ -60,22 +61,19 @@ impl Learner {
         let tool = success.then(|| tool_of(step)).flatten();
         let spec = if success { tool.map(|tool| tool_memory(&lesson, &tool)) } else { Some(lesson.memory()) };
         actions.extend(spec.map(|spec| store(spec, trust_of(state, order))));
-        self.submit(actions, actor);
+        submit(writer.clone(), actions, actor);
     }
+}
 
-    fn submit(&self, actions: Vec<MemoryAction>, actor: &Actor) {
-        let commands: Vec<MemoryCommand> = actions
-            .into_iter()
-            .map(|action| MemoryCommand { op_id: OpId::new(), actor: actor.clone(), action })
-            .collect();
-        let writer = self.writer.clone();
-        // The queue of the writer bounds how many of these wait.
-        tokio::spawn(async move {
-            if let Err(error) = writer.submit(commands, Instant::now() + LIMIT).await {
-                tracing::debug!(?error, "what a step has taught was not kept");
-            }
-        });
-    }
+fn submit(writer: MemoryWriter, actions: Vec<MemoryAction>, actor: &Actor) {
+    let commands: Vec<MemoryCommand> =
+        actions.into_iter().map(|action| MemoryCommand { op_id: OpId::new(), actor: actor.clone(), action }).collect();
+    // The queue of the writer bounds how many of these wait.
+    tokio::spawn(async move {
+        if let Err(error) = writer.submit(commands, Instant::now() + LIMIT).await {
+            tracing::debug!(?error, "what a step has taught was not kept");
+        }
+    });
 }
 
 fn store(mut spec: MemorySpec, trust: Trust) -> MemoryAction {

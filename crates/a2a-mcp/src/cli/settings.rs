@@ -29,7 +29,7 @@ pub(crate) const LOG_DEFAULT_WORKER: &str = "info";
 const OPERATOR_FILE: &str = "A2A_CONFIG";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 14] = [
+pub(crate) const VARIABLES: [(&str, &str); 15] = [
     ("DATABASE_URL", "database_url"),
     ("A2A_STORAGE", "storage"),
     ("USE_PERSISTED_REGISTRY", "use_persisted_registry"),
@@ -41,6 +41,7 @@ pub(crate) const VARIABLES: [(&str, &str); 14] = [
     ("A2A_LEASE_MS", "lease_ms"),
     ("A2A_MEMORIES_MAX", "memories_max"),
     ("A2A_AGENT_MEMORIES_MAX", "agent_memories_max"),
+    ("A2A_LEARN", "learn"),
     ("A2A_TOOLS", "tools"),
     ("A2A_ACTOR", "actor"),
     ("A2A_LOG", "log"),
@@ -86,6 +87,9 @@ pub(crate) struct Args {
     /// Memories kept of one agent [default: 100000]
     #[arg(long, env = "A2A_AGENT_MEMORIES_MAX", value_name = "N", global = true, hide_env_values = true)]
     agent_memories_max: Option<String>,
+    /// Whether agents learn from how their steps end: true or false [default: true]
+    #[arg(long, env = "A2A_LEARN", value_name = "BOOL", global = true, hide_env_values = true)]
+    learn: Option<String>,
     /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
     #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
     tools: Option<String>,
@@ -134,6 +138,7 @@ impl Args {
             lease_ms: self.lease_ms.clone(),
             memories_max: self.memories_max.clone(),
             agent_memories_max: self.agent_memories_max.clone(),
+            learn: self.learn.clone(),
         };
         match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
@@ -204,6 +209,7 @@ impl Args {
             "lease_ms" => set(&self.lease_ms),
             "memories_max" => set(&self.memories_max),
             "agent_memories_max" => set(&self.agent_memories_max),
+            "learn" => set(&self.learn),
             "tools" => set(&self.tools),
             "actor" => set(&self.actor),
             _ => set(&self.log),

@@ -277,6 +277,25 @@ async fn work_brings_what_was_learned_and_keeps_what_is_handed_in(world: World) 
     b.finish().await;
 }
 
+#[tokio::test]
+async fn who_is_not_to_learn_keeps_only_what_is_handed_in() {
+    let server = open(memory_only(&[("A2A_LEARN", "false")])).await;
+    let agent = json!({"id": "reviewer", "description": "Reviews code.", "capabilities": [{"name": "review"}]});
+    call(&server, "agent_deploy", json!({"agents": [agent]})).await;
+    let taken = take_review(&server, "Look at the report module").await;
+    let failed = json!({"claim": taken["claim"], "status": "failed", "error": "the linter broke", "retryable": false});
+    call(&server, "work_finish", failed).await;
+    let taken = take_review(&server, "Look again").await;
+    let learned = "Install the linter before a review";
+    let done = json!({"claim": taken["claim"], "status": "done", "output": "fine", "remember": learned});
+    call(&server, "work_finish", done).await;
+    let found = call(&server, "memory_search", json!({})).await;
+    assert_eq!(contents(&found["memories"]), [learned]);
+    let known = call(&server, "memory_search", json!({"suggest": "review"})).await["suggestions"].clone();
+    assert_eq!((&known["failed"]["total"], known["agents"].as_array().map_or(0, Vec::len)), (&json!(0), 0), "{known}");
+    server.finish().await;
+}
+
 #[test]
 fn their_part_of_the_list_is_small() {
     let tools = TOOLS["tools"].as_array().unwrap();

@@ -236,7 +236,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     #[test]
     fn the_index_equals_one_built_anew_after_any_sequence(operations in prop::collection::vec(operation(), 1..60)) {

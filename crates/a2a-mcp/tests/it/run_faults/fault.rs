@@ -140,12 +140,14 @@ fn database_file(folder: &TempDir) -> PathBuf {
 
 impl Database {
     pub(super) fn options(&self) -> ServerOptions {
-        match self {
+        let options = match self {
             Self::Postgres(database) => ServerOptions::new(&["serve"], &[("DATABASE_URL", &database.url())]),
             Self::Sqlite(folder) => {
                 ServerOptions::new(&["serve"], &[("A2A_DATA_DIR", folder.path().to_str().unwrap())])
             }
-        }
+        };
+        // What agents learn is written whenever there is time: no two runs would write the same.
+        options.env("A2A_LEARN", "false")
     }
 
     /// The same, on a way that can be interrupted.

@@ -57,6 +57,10 @@ async fn each_tool_says_what_it_is_and_what_it_does() {
             "agent_remove",
             "agent_search",
             "agent_update",
+            "memory_forget",
+            "memory_search",
+            "memory_store",
+            "memory_update",
             "registry_stats",
             "work_finish",
             "work_next",
@@ -75,13 +79,16 @@ async fn each_tool_says_what_it_is_and_what_it_does() {
         for hint in ["readOnlyHint", "openWorldHint"] {
             assert!(tool["annotations"][hint].is_boolean(), "{name} {hint}");
         }
-        let reads = ["agent_list", "agent_search", "registry_stats", "workflow_status"].contains(&name);
+        let reads =
+            ["agent_list", "agent_search", "memory_search", "registry_stats", "workflow_status"].contains(&name);
         assert_eq!(tool["annotations"]["readOnlyHint"], reads, "{name}");
         if !reads {
-            let destroys = ["agent_remove", "workflow_control", "workflow_save"].contains(&name);
+            let destroys = ["agent_remove", "memory_forget", "workflow_control", "workflow_save"].contains(&name);
             assert_eq!(tool["annotations"]["destructiveHint"], destroys, "{name}");
+            // To be told again raises how often a memory was told, and feedback counts each time.
+            let counts = ["memory_store", "memory_update"].contains(&name);
             let repeats = ["agent_invoke", "work_next", "workflow_control", "workflow_run"].contains(&name);
-            assert_eq!(tool["annotations"]["idempotentHint"], !repeats, "{name}");
+            assert_eq!(tool["annotations"]["idempotentHint"], !(counts || repeats), "{name}");
         }
         for schema in ["inputSchema", "outputSchema"] {
             assert_eq!(tool[schema]["type"], "object", "{name} {schema}");
@@ -154,6 +161,9 @@ fn minimal(tool: &str) -> Value {
         "agent_search" => json!({"query": "d"}),
         "agent_update" => json!({"id": "a", "expected_revision": 1, "set": {}}),
         "agent_invoke" => json!({"agent": "a"}),
+        "memory_forget" => json!({"ids": ["mem-a"]}),
+        "memory_store" => json!({"memories": [{"content": "c"}]}),
+        "memory_update" => json!({"id": "mem-a"}),
         "work_finish" => json!({"claim": "run-a:step:1", "status": "done", "output": null}),
         "work_update" => json!({"claim": "run-a:step:1"}),
         "workflow_control" => json!({"run": "run-a", "action": "pause"}),
@@ -293,9 +303,15 @@ async fn every_kind_of_success_matches_its_output_schema() {
 
 #[tokio::test]
 async fn a_toolset_can_be_chosen_and_a_wrong_one_is_named() {
-    for (chosen, expected) in
-        [("agents", 6), ("registry", 1), ("agents,registry", 7), (" registry , ", 1), ("workflows,work", 8), ("", 15)]
-    {
+    for (chosen, expected) in [
+        ("agents", 6),
+        ("registry", 1),
+        ("agents,registry", 7),
+        (" registry , ", 1),
+        ("workflows,work", 8),
+        ("memory", 4),
+        ("", 19),
+    ] {
         let options = ServerOptions::new(&["serve"], &[("A2A_STORAGE", "memory"), ("A2A_TOOLS", chosen)]);
         let server = open(options).await;
         let list = server.request("tools/list", json!({})).await.unwrap();

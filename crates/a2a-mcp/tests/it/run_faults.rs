@@ -24,8 +24,9 @@ use crate::world::{World, call, machine, open};
 
 /// Processes wait for the leases of the dead most of the time.
 const AT_ONCE: usize = 8;
-/// How often the same write is aimed at. A process that is slow renews a claim, which is a write too.
-const TRIES: usize = 6;
+/// How often the same write is aimed at. Writes that go by the clock come in between: a process that is slow renews a
+/// claim, and each second one notes who called. Each try may be missed, so that there have to be many.
+const TRIES: usize = 40;
 /// A dead process holds its steps for so long.
 const LEASE_MS: &str = "1500";
 

@@ -207,8 +207,8 @@ impl Database {
         }
     }
 
-    /// Whether a dead process has made so many writes. Learns from it where the next one has to die otherwise.
-    pub(super) async fn learn(&self, undisturbed: &mut Undisturbed, expected: usize) -> bool {
+    /// How many writes a dead process has made. Learns from it where the next one has to die, if not `expected`.
+    pub(super) async fn learn(&self, undisturbed: &mut Undisturbed, expected: usize) -> usize {
         let written = self.written().await;
         if written.writes < expected {
             undisturbed.empty += expected - written.writes;
@@ -218,7 +218,7 @@ impl Database {
         for (known, seen) in undisturbed.ends.iter_mut().zip(&written.ends) {
             *known = *seen;
         }
-        written.writes == expected
+        written.writes
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) struct Process {
     pub(crate) memory_writer: MemoryWriter,
     pub(crate) status: Arc<FeedStatus>,
     shutdown: CancellationToken,
-    feed: JoinHandle<()>,
+    feed: Option<JoinHandle<()>>,
 }
 
 pub(crate) fn in_secs(seconds: u64) -> tokio::time::Instant {
@@ -72,7 +72,18 @@ impl Process {
         tokio::time::timeout(LIMIT, loaded.wait_for(|state| *state == LoadState::Loaded)).await.unwrap().unwrap();
         let mut recallable = memories.loaded();
         tokio::time::timeout(LIMIT, recallable.wait_for(|loaded| *loaded)).await.unwrap().unwrap();
-        Self { store, cache, workflows, writer, workflow_writer, memories, memory_writer, status, shutdown, feed }
+        Self {
+            store,
+            cache,
+            workflows,
+            writer,
+            workflow_writer,
+            memories,
+            memory_writer,
+            status,
+            shutdown,
+            feed: Some(feed),
+        }
     }
 
     pub(crate) async fn submit(&self, change: Change) -> Result<Outcome, WriteError> {
@@ -109,12 +120,19 @@ impl Process {
         self.cache.read().checks().map(|(key, check)| (key, check.clone())).collect()
     }
 
-    pub(crate) async fn stop(self) {
+    /// Ends the feed: from now on the cache shows what this process writes.
+    pub(crate) async fn stop_feed(&mut self) {
+        self.shutdown.cancel();
+        if let Some(feed) = self.feed.take() {
+            feed.await.unwrap();
+        }
+    }
+
+    pub(crate) async fn stop(mut self) {
         self.writer.close(LIMIT).await;
         self.workflow_writer.close(LIMIT).await;
         self.memory_writer.close(LIMIT).await;
-        self.shutdown.cancel();
-        self.feed.await.unwrap();
+        self.stop_feed().await;
     }
 }
 

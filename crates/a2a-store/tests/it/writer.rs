@@ -252,7 +252,10 @@ async fn large_batches_are_answered_in_order_and_read_at_once(world: World) {
 }
 
 async fn closing_waits_for_a_large_batch_that_is_being_answered(world: World) {
-    let process = Arc::new(Process::start(&world.location()).await);
+    let mut process = Process::start(&world.location()).await;
+    // It would wait for the cache too, on a thread that the timers of this test may need.
+    process.stop_feed().await;
+    let process = Arc::new(process);
     // Nothing can be put into the cache as long as somebody reads it.
     let (reading, started) = std::sync::mpsc::sync_channel(1);
     let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);

@@ -23,6 +23,8 @@ pub enum StorageMode {
     Persisted,
     /// In memory only; nothing is written anywhere.
     Memory,
+    /// In a database that this process follows and never writes to, which may be a standby.
+    Replica,
 }
 
 impl fmt::Display for StorageMode {
@@ -30,6 +32,7 @@ impl fmt::Display for StorageMode {
         f.write_str(match self {
             Self::Persisted => "persisted",
             Self::Memory => "memory",
+            Self::Replica => "replica",
         })
     }
 }
@@ -39,6 +42,8 @@ impl fmt::Display for StorageMode {
 pub struct Settings {
     /// `DATABASE_URL`
     pub database_url: Option<String>,
+    /// `DATABASE_REPLICA_URL`
+    pub database_replica_url: Option<String>,
     /// `A2A_STORAGE`
     pub storage: Option<String>,
     /// `USE_PERSISTED_REGISTRY`
@@ -129,8 +134,9 @@ impl Config {
             None => None,
             Some("persisted") => Some(StorageMode::Persisted),
             Some("memory") => Some(StorageMode::Memory),
+            Some("replica") => Some(StorageMode::Replica),
             Some(other) => {
-                problem("A2A_STORAGE", format!("is {other:?}; use persisted or memory"));
+                problem("A2A_STORAGE", format!("is {other:?}; use persisted, memory or replica"));
                 None
             }
         };
@@ -147,18 +153,23 @@ impl Config {
         let storage = storage.or(legacy).unwrap_or(StorageMode::Persisted);
 
         // A mistyped URL is an error in every mode: it would surprise when the mode is switched.
-        let url = match set(&settings.database_url).map(|text| DatabaseUrl::parse(&text)) {
-            None => None,
-            Some(Ok(url)) => Some(url),
-            Some(Err(error)) => {
-                problem("DATABASE_URL", error.to_string());
+        let mut url = |name: &str, text: &Option<String>| match DatabaseUrl::parse(&set(text)?) {
+            Ok(url) => Some(url),
+            Err(error) => {
+                problem(name, error.to_string());
                 None
             }
         };
+        let primary = url("DATABASE_URL", &settings.database_url);
+        let replica = url("DATABASE_REPLICA_URL", &settings.database_replica_url);
+        let url = match storage {
+            StorageMode::Replica => replica.or(primary),
+            StorageMode::Persisted | StorageMode::Memory => primary,
+        };
         let location = match (storage, url) {
             (StorageMode::Memory, _) => Some(Location::Memory),
-            (StorageMode::Persisted, Some(url)) => Some(Location::from(url)),
-            (StorageMode::Persisted, None) => match data_dir(settings.data_dir.as_deref()) {
+            (_, Some(url)) => Some(Location::from(url)),
+            (_, None) => match data_dir(settings.data_dir.as_deref()) {
                 Some(folder) => Some(Location::SqliteFile(folder.join(SQLITE_FILE))),
                 None => {
                     problem(
@@ -191,7 +202,11 @@ impl Config {
             number("A2A_LEASE_MS", "milliseconds", settings.lease_ms.as_deref(), &LEASE_RANGE_MS, &mut problem);
         let lease = lease_ms.map(Duration::from_millis);
         let runner = RunnerSettings {
-            steps_max: steps_max.unwrap_or(STEPS_MAX_DEFAULT),
+            steps_max: match storage {
+                // What it would do could not be noted.
+                StorageMode::Replica => 0,
+                StorageMode::Persisted | StorageMode::Memory => steps_max.unwrap_or(STEPS_MAX_DEFAULT),
+            },
             lease: lease.unwrap_or(LEASE_DEFAULT),
             pull_lease: lease.unwrap_or(PULL_LEASE_DEFAULT),
         };
@@ -281,6 +296,7 @@ mod tests {
     fn all_wrong_settings_are_named_at_once() {
         let settings = Settings {
             database_url: text("postgress://localhost/a2a"),
+            database_replica_url: text("localhost"),
             storage: text("disk"),
             use_persisted_registry: text("yes"),
             namespace: text("a b"),
@@ -297,6 +313,7 @@ mod tests {
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
         for name in [
             "DATABASE_URL",
+            "DATABASE_REPLICA_URL",
             "A2A_STORAGE",
             "USE_PERSISTED_REGISTRY",
             "A2A_NAMESPACE",
@@ -318,6 +335,22 @@ mod tests {
         let config = Config::new(&settings).unwrap();
         assert_eq!(config.storage, StorageMode::Persisted);
         assert!(matches!(config.location, Location::SqliteFile(path) if path == Path::new("/tmp/x/a2a.db")));
+    }
+
+    #[test]
+    fn only_a_replica_follows_the_replica() {
+        let location = |storage: &str, replica: Option<&str>| {
+            let settings = Settings {
+                database_url: text("postgres://one/a2a"),
+                database_replica_url: replica.map(str::to_owned),
+                storage: text(storage),
+                ..Settings::default()
+            };
+            Config::new(&settings).unwrap().location.to_string()
+        };
+        assert_eq!(location("replica", Some("postgres://two/a2a")), "two:5432/a2a");
+        assert_eq!(location("replica", None), "one:5432/a2a");
+        assert_eq!(location("persisted", Some("postgres://two/a2a")), "one:5432/a2a");
     }
 
     #[test]

@@ -131,6 +131,12 @@ pub enum HubError {
         /// Which queue, and what to do.
         reason: String,
     },
+    /// This process is a replica. Nothing was changed.
+    #[error(
+        "this server is a replica (A2A_STORAGE=replica): it only reads, and nothing was changed; write through a \
+         server in mode persisted, or set A2A_STORAGE=persisted"
+    )]
+    ReadOnly,
     /// The process is ending. Nothing was changed.
     #[error("the server is shutting down; nothing was changed")]
     Closed,
@@ -183,6 +189,7 @@ impl HubError {
             Self::ClaimOver { .. } => "claim_over",
             Self::Refused { .. } => "refused",
             Self::QueueFull { .. } => "queue_full",
+            Self::ReadOnly => "read_only",
             Self::Closed => "closed",
         }
     }
@@ -213,6 +220,7 @@ impl From<WriteError> for HubError {
                 tracing::error!(%cause, "the database refuses to write");
                 Self::Unusable { reason: "it refuses to write".to_owned() }
             }
+            WriteError::ReadOnly => Self::ReadOnly,
             WriteError::Closed => Self::Closed,
         }
     }

@@ -37,6 +37,7 @@ use crate::contacts::Contacts;
 use crate::error::HubError;
 use crate::executors::Executors;
 use crate::learner::Learner;
+use crate::maintenance;
 use crate::runner::{Runner, Surroundings};
 
 pub use agent_checks::{CheckOutcome, CheckedAgent};
@@ -166,6 +167,11 @@ impl Hub {
         }
     }
 
+    /// Refuses what a replica can't do, before anything is begun.
+    fn writable(&self) -> Result<(), HubError> {
+        if self.inner.config.storage == StorageMode::Replica { Err(HubError::ReadOnly) } else { Ok(()) }
+    }
+
     fn deadline(&self) -> Instant {
         Instant::now() + self.inner.config.write_timeout
     }
@@ -174,7 +180,7 @@ impl Hub {
     #[must_use]
     pub fn durability(&self) -> Durability {
         match self.inner.config.storage {
-            StorageMode::Persisted => Durability::Committed,
+            StorageMode::Persisted | StorageMode::Replica => Durability::Committed,
             StorageMode::Memory => Durability::Accepted,
         }
     }
@@ -251,7 +257,7 @@ async fn open_store(inner: &Inner) -> Option<Store> {
     loop {
         let opened = tokio::select! {
             () = inner.shutdown.cancelled() => return None,
-            opened = Store::open(&inner.config.location) => opened,
+            opened = maintenance::open(&inner.config) => opened,
         };
         let error: StoreError = match opened {
             Ok(store) => return Some(store),
@@ -274,8 +280,9 @@ async fn open_store(inner: &Inner) -> Option<Store> {
 
 /// The part of an error of the store that a caller may see: its kind, not hosts or paths, which `doctor` shows.
 fn public_reason(error: &str) -> String {
-    const KNOWN: [(&str, &str); 6] = [
+    const KNOWN: [(&str, &str); 7] = [
         ("has schema", "the database was made by a newer version of a2a-mcp"),
+        ("lacks tables", "the database is older than this program, and a replica can't bring it up to date"),
         ("refused", "the database server refuses connections"),
         ("authentication", "the database does not accept the credentials"),
         ("does not exist", "the database does not exist"),

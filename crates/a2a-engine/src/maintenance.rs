@@ -5,7 +5,7 @@
 
 use a2a_store::store::{Location, Store};
 
-use crate::config::Config;
+use crate::config::{Config, StorageMode};
 
 pub use a2a_store::error::StoreError;
 pub use a2a_store::store::MigrationStep;
@@ -15,7 +15,15 @@ pub use a2a_store::store::MigrationStep;
 /// # Errors
 /// Why a server could not use it. Nothing is tried again.
 pub async fn database_check(config: &Config) -> Result<(), StoreError> {
-    Store::open(&config.location).await.map(drop)
+    open(config).await.map(drop)
+}
+
+/// Opens the database in the way of the mode.
+pub(crate) async fn open(config: &Config) -> Result<Store, StoreError> {
+    match config.storage {
+        StorageMode::Persisted | StorageMode::Memory => Store::open(&config.location).await,
+        StorageMode::Replica => Store::open_replica(&config.location).await,
+    }
 }
 
 /// Runs the migrations that the database lacks and returns their names.

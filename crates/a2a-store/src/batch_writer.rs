@@ -56,11 +56,17 @@ pub(crate) struct BatchWriter<K: Committing> {
     queue: Queue<Vec<K::Command>, Answer<K>>,
     closing: CancellationToken,
     done: watch::Receiver<bool>,
+    read_only: bool,
 }
 
 impl<K: Committing> Clone for BatchWriter<K> {
     fn clone(&self) -> Self {
-        Self { queue: self.queue.clone(), closing: self.closing.clone(), done: self.done.clone() }
+        Self {
+            queue: self.queue.clone(),
+            closing: self.closing.clone(),
+            done: self.done.clone(),
+            read_only: self.read_only,
+        }
     }
 }
 
@@ -76,18 +82,22 @@ impl<K: Committing> BatchWriter<K> {
         let (queue, jobs) = Queue::new(limits::QUEUE_CHANGES_MAX, limits::QUEUE_BYTES_MAX);
         let (done_sender, done) = watch::channel(false);
         let closing = CancellationToken::new();
+        let read_only = store.is_read_only();
         let task = Task { kind, store, committed, jobs, closing: closing.clone(), give_up: None };
         tokio::spawn(async move {
             task.run().await;
             done_sender.send_replace(true);
         });
-        Self { queue, closing, done }
+        Self { queue, closing, done, read_only }
     }
 
     /// Commits commands, and returns an outcome for each.
     pub(crate) async fn submit(&self, commands: Vec<K::Command>, deadline: Instant) -> Answer<K> {
         if commands.is_empty() {
             return Ok(Vec::new());
+        }
+        if self.read_only {
+            return Err(WriteError::ReadOnly);
         }
         let (items, bytes) = (commands.len(), commands.iter().map(K::bytes_of).sum());
         match self.queue.submit(commands, items, bytes, false, deadline).await {
@@ -97,6 +107,11 @@ impl<K: Committing> BatchWriter<K> {
             Err(Unanswered::Unknown) => Err(WriteError::Unknown { op_ids: Vec::new() }),
             Err(Unanswered::Closed) => Err(WriteError::Closed),
         }
+    }
+
+    /// Whether every command is refused.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// How many commands wait.

@@ -33,6 +33,18 @@ pub enum StoreError {
         /// The newest step that this program has.
         program: String,
     },
+    /// The database lacks migrations, and this process may only read it.
+    #[error(
+        "the database lacks tables that this program reads, and a replica can't make them; start a process in mode \
+         persisted, or run a2a-mcp migrate run on the primary"
+    )]
+    SchemaOlder,
+    /// Commits behind a pooler would not be safe.
+    #[error(
+        "synchronous_commit is off for this role, and behind a pooler it can't be set for the session, so that what is \
+         reported as committed could be lost; run ALTER ROLE name SET synchronous_commit TO on"
+    )]
+    CommitsUnsafe,
     /// A migration failed.
     #[error("migration failed: {0}")]
     Migration(String),
@@ -87,6 +99,8 @@ impl StoreError {
             Self::Url(_)
             | Self::SqliteOpen { .. }
             | Self::SchemaNewer { .. }
+            | Self::SchemaOlder
+            | Self::CommitsUnsafe
             | Self::Migration(_)
             | Self::Row { .. } => false,
         }
@@ -133,9 +147,9 @@ pub(crate) fn is_transient(error: &DieselError) -> bool {
 }
 
 /// diesel keeps only the text of many errors, so that the text has to tell. The list holds what Postgres, its client
-/// library and SQLite say when a connection is lost, the server stops or starts, or a lock is not had in time.
+/// library, its pooler and SQLite say when a connection is lost, the server stops or starts, or a lock is not had in time.
 fn is_transient_message(message: &str) -> bool {
-    const TRANSIENT: [&str; 20] = [
+    const TRANSIENT: [&str; 24] = [
         "connection closed",
         "closed the connection",
         "connection reset",
@@ -156,6 +170,11 @@ fn is_transient_message(message: &str) -> bool {
         "remaining connection slots",
         "could not serialize",
         "unexpected EOF",
+        // Of PgBouncer, when its server has gone, is not there yet, or another client has left a statement on it.
+        "server conn crashed",
+        "cannot connect to server",
+        "query_wait_timeout",
+        "prepared statement",
     ];
     let lower = message.to_lowercase();
     TRANSIENT.iter().any(|known| lower.contains(&known.to_lowercase()))

@@ -66,6 +66,9 @@ impl MemoryWriter {
 
     /// Notes that memories were recalled. It is written within a second or so, and at the end.
     pub fn touched(&self, ids: impl IntoIterator<Item = MemoryId>) {
+        if self.writer.is_read_only() {
+            return;
+        }
         let now = Timestamp::from_system_time(SystemTime::now());
         {
             let mut counts = self.touched.counts.lock();

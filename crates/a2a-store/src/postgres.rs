@@ -21,10 +21,10 @@ use a2a_core::change::Outcome;
 use a2a_core::ids::{AgentKey, Revision};
 use a2a_core::time::Timestamp;
 use deadpool::managed::{self, Metrics, RecycleError, RecycleResult};
-use diesel::connection::SimpleConnection as _;
+use diesel::connection::{CacheSize, SimpleConnection as _};
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
-use diesel_async::AsyncPgConnection;
 use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_async::{AnsiTransactionManager, AsyncConnection as _, AsyncPgConnection, TransactionManager as _};
 use diesel_migrations::MigrationHarness as _;
 
 use crate::database_url::PostgresUrl;
@@ -92,7 +92,7 @@ impl managed::Manager for Manager {
     async fn create(&self) -> Result<AsyncPgConnection, StoreError> {
         // The pool's connections listen to nothing.
         let (client, _driver, _transport) = connect::open(&self.url, |_| {}).await?;
-        Ok(AsyncPgConnection::try_from(client).await?)
+        session(&self.url, client).await
     }
 
     async fn recycle(&self, conn: &mut AsyncPgConnection, _: &Metrics) -> RecycleResult<StoreError> {
@@ -101,6 +101,49 @@ impl managed::Manager for Manager {
             return Err(RecycleError::message("the connection is closed or was left in a transaction"));
         }
         Ok(())
+    }
+}
+
+/// Makes a session of a client.
+async fn session(url: &PostgresUrl, client: tokio_postgres::Client) -> Result<AsyncPgConnection, StoreError> {
+    if !url.pooled() {
+        return Ok(AsyncPgConnection::try_from(client).await?);
+    }
+    // What diesel prepares here has to come to one server, and what it sets there must not reach others.
+    client.batch_execute("BEGIN").await.map_err(|error| StoreError::Task(error.to_string()))?;
+    let mut conn = AsyncPgConnection::try_from(client).await?;
+    diesel_async::SimpleAsyncConnection::batch_execute(&mut conn, "ROLLBACK").await?;
+    // What one server has prepared the next one does not know.
+    conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+    Ok(conn)
+}
+
+/// Runs statements that need one server. Behind a pooler that is one transaction: even preparing a statement and running
+/// it may otherwise come to two servers.
+async fn on_one_server<T>(
+    pooled: bool,
+    conn: &mut AsyncPgConnection,
+    work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    if pooled { in_transaction("BEGIN", conn, work).await } else { work(conn).await }
+}
+
+/// What diesel's `transaction` does, for closures of which only the caller knows that they can go to another thread.
+async fn in_transaction<T>(
+    begin: &str,
+    conn: &mut AsyncPgConnection,
+    work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    AnsiTransactionManager::begin_transaction_sql(conn, begin).await?;
+    match work(conn).await {
+        Ok(value) => {
+            AnsiTransactionManager::commit_transaction(conn).await?;
+            Ok(value)
+        }
+        Err(error) => {
+            AnsiTransactionManager::rollback_transaction(conn).await?;
+            Err(error)
+        }
     }
 }
 
@@ -123,6 +166,13 @@ impl Postgres {
         };
         // The first connection tells whether the server is there at all.
         drop(postgres.connection().await?);
+        if postgres.url.pooled() {
+            let sql = "SELECT current_setting('synchronous_commit') <> 'off'";
+            let safe = PgStatement::<diesel::sql_types::Bool>::new(sql);
+            if !postgres.read(async |conn| Ok(safe.row::<bool>(conn).await?)).await? {
+                return Err(StoreError::CommitsUnsafe);
+            }
+        }
         Ok(postgres)
     }
 
@@ -136,6 +186,23 @@ impl Postgres {
 
     /// Runs a read with a connection of the pool. One that did not answer in time is not used again.
     async fn read<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let pooled = self.url.pooled();
+        self.in_time(async |conn| on_one_server(pooled, conn, work).await).await
+    }
+
+    /// The same in one snapshot.
+    async fn read_snapshot<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        const BEGIN: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        self.in_time(async |conn| in_transaction(BEGIN, conn, work).await).await
+    }
+
+    async fn in_time<T>(
         &self,
         work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
@@ -159,7 +226,7 @@ impl Postgres {
         work: impl FnOnce(&mut AsyncConnectionWrapper<AsyncPgConnection>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (client, _driver, _transport) = connect::open(&self.url, |_| {}).await?;
-        let conn = AsyncPgConnection::try_from(client).await?;
+        let conn = session(&self.url, client).await?;
         tokio::task::spawn_blocking(move || {
             let mut conn = AsyncConnectionWrapper::from(conn);
             diesel::Connection::transaction(&mut conn, |conn| {
@@ -192,8 +259,13 @@ impl Postgres {
         .await
     }
 
+    /// Whether the database lacks migrations.
+    pub(crate) async fn is_older(&self) -> Result<bool, StoreError> {
+        migrations::is_pending::<diesel::pg::Pg>(&migrations::POSTGRES, &self.applied().await?)
+    }
+
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        if !migrations::is_pending::<diesel::pg::Pg>(&migrations::POSTGRES, &self.applied().await?)? {
+        if !self.is_older().await? {
             return Ok(Vec::new());
         }
         let schema = self.url.schema().map(ToOwned::to_owned);
@@ -229,6 +301,8 @@ impl Postgres {
     ) -> Result<Vec<Vec<Outcome>>, StoreError> {
         let mut conn = self.connection().await?;
         let limit = self.commit_limit.load(Ordering::Relaxed);
+        // The short cut is one statement outside of a transaction.
+        let base = (!self.url.pooled()).then_some(base);
         match tokio::time::timeout(Duration::from_millis(limit), commit::commit(&mut conn, &units, recheck, base)).await
         {
             Ok(Ok(outcomes)) => {

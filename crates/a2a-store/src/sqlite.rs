@@ -33,7 +33,7 @@ use crate::migrations;
 use crate::round::Unit;
 use crate::statement::Statement;
 use crate::store::{
-    AgentVersion, Health, MigrationStep, PRUNE_ROUNDS_MAX, Pruned, Retention, ToolUsage, ToolUsageSummary,
+    Access, AgentVersion, Health, MigrationStep, PRUNE_ROUNDS_MAX, Pruned, Retention, ToolUsage, ToolUsageSummary,
 };
 use crate::workflow_definition::Definitions;
 
@@ -51,6 +51,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) struct Sqlite {
     path: Option<PathBuf>,
+    access: Access,
     writer: SharedConnection,
     reader: SharedConnection,
     /// Shared with the feed.
@@ -80,24 +81,36 @@ fn now() -> Timestamp {
 }
 
 impl Sqlite {
-    /// Opens or makes the file, or a database in memory.
-    pub(crate) async fn open(path: Option<PathBuf>) -> Result<Self, StoreError> {
-        tokio::task::spawn_blocking(move || Self::open_blocking(path))
+    /// Opens or makes the file, or a database in memory. For reading the file has to be there.
+    pub(crate) async fn open(path: Option<PathBuf>, access: Access) -> Result<Self, StoreError> {
+        tokio::task::spawn_blocking(move || Self::open_blocking(path, access))
             .await
             .map_err(|error| StoreError::Task(error.to_string()))?
     }
 
-    fn open_blocking(path: Option<PathBuf>) -> Result<Self, StoreError> {
-        if let Some(path) = &path {
-            make_private(path).map_err(|error| open_error(path, &error))?;
+    fn open_blocking(path: Option<PathBuf>, access: Access) -> Result<Self, StoreError> {
+        match &path {
+            Some(path) if access == Access::Read && !path.exists() => {
+                return Err(open_error(path, &"there is no such file; a process in mode persisted makes it"));
+            }
+            Some(path) if access == Access::Write => make_private(path).map_err(|error| open_error(path, &error))?,
+            _ => {}
         }
-        let writer = Arc::new(Mutex::new(establish(path.as_deref())?));
+        let writer = Arc::new(Mutex::new(establish(path.as_deref(), access)?));
         let reader = match &path {
-            Some(path) => Arc::new(Mutex::new(establish(Some(path))?)),
+            Some(path) => Arc::new(Mutex::new(establish(Some(path), access)?)),
             // Another connection would be another, empty database.
             None => writer.clone(),
         };
-        Ok(Self { path, writer, reader, definitions: Arc::default() })
+        Ok(Self { path, access, writer, reader, definitions: Arc::default() })
+    }
+
+    /// Whether the database lacks migrations.
+    pub(crate) async fn is_older(&self) -> Result<bool, StoreError> {
+        with(&self.reader, |conn| {
+            migrations::is_pending::<diesel::sqlite::Sqlite>(&migrations::SQLITE, &applied(conn)?)
+        })
+        .await
     }
 
     pub(crate) async fn migrate(&self) -> Result<Vec<String>, StoreError> {
@@ -138,7 +151,8 @@ impl Sqlite {
         match self.path.clone() {
             // Its own connection: data_version tells of commits by other connections only.
             Some(path) => {
-                let open = move || establish(Some(&path));
+                let access = self.access;
+                let open = move || establish(Some(&path), access);
                 let connection =
                     tokio::task::spawn_blocking(open).await.map_err(|error| StoreError::Task(error.to_string()))??;
                 Ok(SqliteFeed::new(Arc::new(Mutex::new(connection)), self.definitions.clone()))
@@ -294,15 +308,16 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn establish(path: Option<&Path>) -> Result<SqliteConnection, StoreError> {
+fn establish(path: Option<&Path>, access: Access) -> Result<SqliteConnection, StoreError> {
     let shown = path.unwrap_or(Path::new(":memory:"));
     let name = shown.to_str().ok_or_else(|| open_error(shown, &"the path is not UTF-8"))?;
     let mut conn = SqliteConnection::establish(name).map_err(|error| open_error(shown, &error))?;
     // Ordering: the busy timeout comes first, since switching to the write-ahead log needs a lock.
     let pragmas = format!(
         "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA journal_size_limit = 67108864;",
-        BUSY_TIMEOUT.as_millis()
+         PRAGMA journal_size_limit = 67108864; PRAGMA query_only = {};",
+        BUSY_TIMEOUT.as_millis(),
+        if access == Access::Read { "ON" } else { "OFF" }
     );
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {

@@ -55,6 +55,16 @@ impl std::fmt::Display for Location {
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Backend,
+    access: Access,
+}
+
+/// What a process does with a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// It reads and writes.
+    Write,
+    /// It only reads: the database may be a standby.
+    Read,
 }
 
 #[derive(Debug, Clone)]
@@ -142,6 +152,16 @@ pub struct MigrationStep {
     pub applied: bool,
 }
 
+/// Calls the same method of either backend.
+macro_rules! on_backend {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match &$self.backend {
+            Backend::Postgres($backend) => $call.await,
+            Backend::Sqlite($backend) => $call.await,
+        }
+    };
+}
+
 impl Store {
     /// Connects, and brings the database up to date when it is older than this program.
     ///
@@ -153,28 +173,46 @@ impl Store {
         Ok(store)
     }
 
+    /// Connects for reading only, to a primary or to a standby of it. Its schema has to be up to date.
+    ///
+    /// # Errors
+    /// When the database can't be reached, or is older or newer than this program.
+    pub async fn open_replica(location: &Location) -> Result<Self, StoreError> {
+        let store = Self::connect_for(location, Access::Read).await?;
+        if on_backend!(store, backend => backend.is_older())? {
+            return Err(StoreError::SchemaOlder);
+        }
+        Ok(store)
+    }
+
     /// Connects and looks at nothing.
     ///
     /// # Errors
     /// When the database can't be reached.
     pub async fn connect(location: &Location) -> Result<Self, StoreError> {
-        let backend = match location {
-            Location::Postgres(url) => Backend::Postgres(Arc::new(Postgres::connect(url.clone()).await?)),
-            Location::SqliteFile(path) => Backend::Sqlite(Arc::new(Sqlite::open(Some(path.clone())).await?)),
-            Location::Memory => Backend::Sqlite(Arc::new(Sqlite::open(None).await?)),
-        };
-        Ok(Self { backend })
+        Self::connect_for(location, Access::Write).await
     }
-}
 
-/// Calls the same method of either backend.
-macro_rules! on_backend {
-    ($self:ident, $backend:ident => $call:expr) => {
-        match &$self.backend {
-            Backend::Postgres($backend) => $call.await,
-            Backend::Sqlite($backend) => $call.await,
-        }
-    };
+    async fn connect_for(location: &Location, access: Access) -> Result<Self, StoreError> {
+        let backend = match location {
+            Location::Postgres(url) => {
+                let url = match access {
+                    Access::Write => url.clone(),
+                    Access::Read => Arc::new(PostgresUrl::clone(url).for_reading()),
+                };
+                Backend::Postgres(Arc::new(Postgres::connect(url).await?))
+            }
+            Location::SqliteFile(path) => Backend::Sqlite(Arc::new(Sqlite::open(Some(path.clone()), access).await?)),
+            Location::Memory => Backend::Sqlite(Arc::new(Sqlite::open(None, access).await?)),
+        };
+        Ok(Self { backend, access })
+    }
+
+    /// Whether it was opened for reading only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.access == Access::Read
+    }
 }
 
 pub(crate) mod memories;

@@ -80,6 +80,9 @@ pub enum WriteError {
         /// Why, for the log.
         cause: String,
     },
+    /// This process only reads the database. Nothing was done.
+    #[error("this process only reads the database")]
+    ReadOnly,
     /// The process is shutting down. Nothing was done.
     #[error("the server is shutting down; nothing was changed")]
     Closed,
@@ -135,6 +138,8 @@ pub struct Writer {
     status: Arc<WriterStatus>,
     closing: CancellationToken,
     done: watch::Receiver<bool>,
+    /// What is to be written is refused, and what is only noted is dropped.
+    read_only: bool,
 }
 
 /// The last contact with each agent that is waiting to be written.
@@ -153,6 +158,7 @@ impl Writer {
             status: Arc::default(),
             closing: CancellationToken::new(),
             done,
+            read_only: store.is_read_only(),
         };
         let task = WriterTask {
             store,
@@ -190,6 +196,9 @@ impl Writer {
         if changes == 0 {
             return Ok(vec![Vec::new(); units.len()]);
         }
+        if self.read_only {
+            return Err(WriteError::ReadOnly);
+        }
         let bytes: usize = units.iter().flat_map(|unit| &unit.changes).map(|c| c.mutation.bytes()).sum();
         let op_ids: Vec<OpId> = units.iter().flat_map(|unit| &unit.changes).map(|c| c.op_id).collect();
         match self.queue.submit(Write { units, recheck }, changes, bytes, recheck, deadline).await {
@@ -203,6 +212,9 @@ impl Writer {
 
     /// Notes a tool call; it is written within a second.
     pub fn tool_used(&self, usage: ToolUsage) {
+        if self.read_only {
+            return;
+        }
         let mut telemetry = self.telemetry.lock();
         if telemetry.len() >= TELEMETRY_ROWS_MAX {
             self.status.telemetry_lost.fetch_add(1, Ordering::Relaxed);
@@ -213,6 +225,9 @@ impl Writer {
 
     /// Notes a contact with an agent; it is written within a second, unless another one with the same agent comes first.
     pub fn agent_checked(&self, noted: NotedCheck) {
+        if self.read_only {
+            return;
+        }
         let mut checks = self.checks.lock();
         if checks.len() >= CHECKS_MAX && !checks.contains_key(&noted.key) {
             self.status.telemetry_lost.fetch_add(1, Ordering::Relaxed);
@@ -297,7 +312,7 @@ impl WriterTask {
                         next_idle = Instant::now() + IDLE_INTERVAL;
                         self.store.release_idle();
                     }
-                    if Instant::now() >= next_prune {
+                    if Instant::now() >= next_prune && !self.store.is_read_only() {
                         next_prune = Instant::now() + PRUNE_INTERVAL;
                         if let Err(error) = self.store.prune(&Retention::default()).await {
                             tracing::warn!(%error, "old rows could not be pruned; trying again later");

@@ -18,6 +18,7 @@ mod binaries;
 mod cluster;
 mod database;
 mod guardian;
+mod pooler;
 mod processes;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ use tokio::sync::OnceCell;
 pub use self::binaries::PostgresBinaries;
 pub use self::cluster::Cluster;
 pub use self::database::{Template, TestDatabase, template_database};
+pub use self::pooler::Pooler;
 
 /// How long one administrative statement or connection attempt may take before the test fails.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(30);

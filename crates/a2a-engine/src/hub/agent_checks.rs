@@ -72,6 +72,7 @@ impl Hub {
         ids: &[String],
         actor: &Actor,
     ) -> Result<Vec<Result<CheckedAgent, HubError>>, HubError> {
+        self.writable()?;
         let running = self.running().await?;
         let namespace = self.namespace(namespace);
         let mut agents: Vec<Result<Arc<Agent>, HubError>> = Vec::with_capacity(ids.len());

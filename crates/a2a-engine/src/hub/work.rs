@@ -100,6 +100,7 @@ impl Hub {
         wait: Duration,
         actor: &Actor,
     ) -> Result<Option<WorkItem>, HubError> {
+        self.writable()?;
         let until = Instant::now() + wait;
         let running = self.running().await?;
         let namespace = self.namespace(namespace);

@@ -25,12 +25,16 @@ pub(crate) const LOG_DEFAULT: &str = "warn";
 /// A worker has no client that shows what it does.
 pub(crate) const LOG_DEFAULT_WORKER: &str = "info";
 
+/// What is shown instead of a URL, which may have a password.
+const URL_SHOWN: &str = "(set; the password is not shown)";
+
 /// The one setting that a `.env` file cannot make.
 const OPERATOR_FILE: &str = "A2A_CONFIG";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 15] = [
+pub(crate) const VARIABLES: [(&str, &str); 16] = [
     ("DATABASE_URL", "database_url"),
+    ("DATABASE_REPLICA_URL", "database_replica_url"),
     ("A2A_STORAGE", "storage"),
     ("USE_PERSISTED_REGISTRY", "use_persisted_registry"),
     ("A2A_DATA_DIR", "data_dir"),
@@ -57,7 +61,10 @@ pub(crate) struct Args {
     /// users of this machine can see the flags of a process, so that a password belongs into the variable.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", global = true, hide_env_values = true)]
     database_url: Option<String>,
-    /// How agents are kept: persisted or memory [default: persisted]
+    /// Database that a replica follows, such as a streaming standby [default: that of DATABASE_URL]
+    #[arg(long, env = "DATABASE_REPLICA_URL", value_name = "URL", global = true, hide_env_values = true)]
+    database_replica_url: Option<String>,
+    /// How agents are kept: persisted, memory, or replica, which follows a database and only reads [default: persisted]
     #[arg(long, env = "A2A_STORAGE", value_name = "MODE", global = true, hide_env_values = true)]
     storage: Option<String>,
     /// The same: true means persisted, false means memory
@@ -128,6 +135,7 @@ impl Args {
     pub(crate) fn check(&self, log: &Log, level: &str) -> Result<Config, CliError> {
         let settings = Settings {
             database_url: self.database_url.clone(),
+            database_replica_url: self.database_replica_url.clone(),
             storage: self.storage.clone(),
             use_persisted_registry: self.use_persisted_registry.clone(),
             data_dir: self.data_dir.clone().map(PathBuf::from),
@@ -198,7 +206,8 @@ impl Args {
     /// Settings and where each came from, without secrets.
     pub(crate) fn shown(&self, sources: &Sources) -> Vec<ShownSetting> {
         let value = |id: &str| match id {
-            "database_url" => set(&self.database_url).map(|_| "(set; the password is not shown)".to_owned()),
+            "database_url" => set(&self.database_url).map(|_| URL_SHOWN.to_owned()),
+            "database_replica_url" => set(&self.database_replica_url).map(|_| URL_SHOWN.to_owned()),
             "storage" => set(&self.storage),
             "use_persisted_registry" => set(&self.use_persisted_registry),
             "data_dir" => self.data_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),

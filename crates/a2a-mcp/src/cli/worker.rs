@@ -12,6 +12,10 @@ pub(super) async fn run(config: Config) -> Result<Exit, CliError> {
                     A2A_DATA_DIR to what the servers use";
         return Err(CliError::Usage(text.to_owned()));
     }
+    if config.storage == StorageMode::Replica {
+        let text = "A2A_STORAGE is replica, which only reads; a worker needs A2A_STORAGE=persisted";
+        return Err(CliError::Usage(text.to_owned()));
+    }
     if config.runner.steps_max == 0 {
         return Err(CliError::Usage("A2A_STEPS_MAX is 0, so that a worker would do nothing".to_owned()));
     }

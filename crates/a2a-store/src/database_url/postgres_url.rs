@@ -133,6 +133,7 @@ pub struct PostgresUrl {
     ssl: Option<SslPolicy>,
     roots: RootCertificates,
     pooled: bool,
+    read_only: bool,
     shuffled: bool,
     connect_timeout: Duration,
     /// Shared by all clones: the system's certificates are loaded once.
@@ -180,6 +181,17 @@ impl PostgresUrl {
     #[must_use]
     pub fn pooled(&self) -> bool {
         self.pooled
+    }
+
+    /// Makes sessions refuse writes, which a standby does anyway.
+    #[must_use]
+    pub fn for_reading(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    pub(crate) fn is_for_reading(&self) -> bool {
+        self.read_only
     }
 
     /// How long one host may take until its session is ready.

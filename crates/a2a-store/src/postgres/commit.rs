@@ -27,10 +27,10 @@ pub(super) async fn commit(
     conn: &mut AsyncPgConnection,
     units: &[Unit],
     recheck: bool,
-    base: Base<'_>,
+    base: Option<Base<'_>>,
 ) -> Result<Vec<Vec<Outcome>>, StoreError> {
     let mut outcomes = vec![Vec::new(); units.len()];
-    if !recheck {
+    if let Some(base) = base.filter(|_| !recheck) {
         short_cut(conn, units, base, &mut outcomes).await?;
     }
     let left: Vec<usize> =

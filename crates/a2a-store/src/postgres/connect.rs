@@ -304,6 +304,9 @@ fn session_settings(url: &PostgresUrl) -> String {
            WHERE current_setting('synchronous_commit') = 'off';",
         // The last because "committed" has to survive a crash of the server, whatever the role's default is.
     );
+    if url.is_for_reading() {
+        settings.push_str(" SET default_transaction_read_only TO on;");
+    }
     if let Some(schema) = url.schema_quoted() {
         // The schema need not exist yet.
         settings.push_str(" SET search_path TO ");

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{PgStatement, agent_checks, memories, rows, workflow_rows};
+use super::{PgStatement, agent_checks, memories, on_one_server, rows, workflow_rows};
 use crate::agent_check::StoredCheck;
 use crate::clock::{self, Told};
 use crate::database_url::PostgresUrl;
@@ -33,6 +33,8 @@ use crate::workflow_feed::{Fetched, Snapshot, Wanted};
 
 /// The log is read at least this often, so that a lost wake-up, or a pooler that passes none on, costs this much.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// The same where nothing wakes: on a standby, which takes no LISTEN, and behind a pooler, which forgets it.
+const POLL_INTERVAL_UNWOKEN: Duration = Duration::from_millis(25);
 /// Wake-ups are sent at most this often: each one makes every other process poll.
 const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(5);
 /// A poll that takes longer means that the connection is dead.
@@ -44,6 +46,8 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct PostgresFeed {
     conn: AsyncPgConnection,
     driver: tokio::task::JoinHandle<()>,
+    kind: Kind,
+    pooled: bool,
     woken: Arc<Notify>,
     /// `pg_snapshot` of the last poll, as text.
     snapshot: String,
@@ -56,6 +60,18 @@ pub(crate) struct PostgresFeed {
     told: Option<Told>,
     /// Some only to prove that the tests would see lost changes: the highest `seq` that was read.
     sequence: Option<i64>,
+}
+
+/// What the feed speaks with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A server that takes writes, through a session of its own.
+    Primary,
+    /// A standby that replays them. Its snapshots do not name the transactions that were going on (it keeps those where
+    /// `pg_current_snapshot` does not look), so that a cursor counts as seen only what is older than all of them.
+    Standby,
+    /// A server behind a pooler, whose session is another one for each transaction.
+    Pooled,
 }
 
 impl std::fmt::Debug for PostgresFeed {
@@ -92,14 +108,28 @@ impl PostgresFeed {
         })
         .await?;
         in_time(POLL_TIMEOUT, async {
-            let mut conn = AsyncPgConnection::try_from(client).await?;
-            // A wake-up is worth nothing after a crash, so that its commit need not wait for the disk.
-            conn.batch_execute("SET synchronous_commit = off; LISTEN a2a_change").await?;
-            let pid: i32 = PgStatement::<Integer>::new("SELECT pg_backend_pid()").row(&mut conn).await?;
+            let mut conn = super::session(url, client).await?;
+            let pooled = url.pooled();
+            let (standby, pid): (bool, i32) = on_one_server(pooled, &mut conn, async |conn| {
+                let sql = "SELECT pg_is_in_recovery(), pg_backend_pid()";
+                Ok(PgStatement::<(Bool, Integer)>::new(sql).row(conn).await?)
+            })
+            .await?;
+            let kind = match standby {
+                true => Kind::Standby,
+                false if pooled => Kind::Pooled,
+                false => Kind::Primary,
+            };
+            if kind == Kind::Primary {
+                // A wake-up is worth nothing after a crash, so that its commit need not wait for the disk.
+                conn.batch_execute("SET synchronous_commit = off; LISTEN a2a_change").await?;
+            }
             own_pid.store(pid, Ordering::Relaxed);
             Ok(Self {
                 conn,
                 driver,
+                kind,
+                pooled,
                 woken,
                 snapshot: String::new(),
                 epoch: Uuid::nil(),
@@ -111,6 +141,15 @@ impl PostgresFeed {
             })
         })
         .await
+    }
+
+    /// Runs statements that need one server, within a limit.
+    async fn ask<T>(
+        &mut self,
+        limit: Duration,
+        work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        in_time(limit, on_one_server(self.pooled, &mut self.conn, work)).await
     }
 
     /// Reads the position in the transaction that reads the rows, so that both are of one snapshot.
@@ -125,9 +164,17 @@ impl PostgresFeed {
     }
 
     fn stand_at(&mut self, (snapshot, epoch, seq): (String, Uuid, i64)) {
-        self.snapshot = snapshot;
+        self.snapshot = self.cursor(snapshot);
         self.epoch = epoch;
         self.sequence = self.sequence.map(|_| seq);
+    }
+
+    /// The snapshot that the next poll compares with. What was not seen for certain is read again, which does no harm.
+    fn cursor(&self, snapshot: String) -> String {
+        match (self.kind, snapshot.split(':').next()) {
+            (Kind::Standby, Some(oldest)) => format!("{oldest}:{oldest}:"),
+            _ => snapshot,
+        }
     }
 
     /// Reads all contacts with agents, all workflows and the runs that go on.
@@ -163,14 +210,16 @@ impl PostgresFeed {
                 };
                 fetched.whole = self.conn.build_transaction().repeatable_read().read_only().run(read).await?;
             }
-            let conn = &self.conn;
-            let (workflows, runs, steps) = futures_util::join!(
-                workflow_rows::workflows_by_key(conn, &wanted.workflows),
-                workflow_rows::run_rows(conn, &wanted.runs),
-                workflow_rows::step_rows(conn, &wanted.steps),
-            );
-            (fetched.workflows, fetched.runs, fetched.steps) = (workflows?, runs?, steps?);
-            Ok(fetched)
+            on_one_server(self.pooled, &mut self.conn, async |conn| {
+                let (workflows, runs, steps) = futures_util::join!(
+                    workflow_rows::workflows_by_key(conn, &wanted.workflows),
+                    workflow_rows::run_rows(conn, &wanted.runs),
+                    workflow_rows::step_rows(conn, &wanted.steps),
+                );
+                (fetched.workflows, fetched.runs, fetched.steps) = (workflows?, runs?, steps?);
+                Ok(fetched)
+            })
+            .await
         })
         .await
     }
@@ -222,7 +271,8 @@ impl PostgresFeed {
         type Logged = (Nullable<Text>, Nullable<Text>, Nullable<Text>, Nullable<BigInt>, Nullable<Text>);
         let limit = i64::try_from(POLL_ROWS_MAX).unwrap_or(i64::MAX);
         let asked = clock::own();
-        let found: Vec<Row> = in_time(POLL_TIMEOUT, async {
+        let cursor = self.snapshot.clone();
+        let read = async |conn: &mut AsyncPgConnection| {
             // One statement, so that the rows and the snapshot that becomes the next cursor belong together.
             Ok(PgStatement::<(Text, SqlUuid, Bool, BigInt, Logged)>::new(
                 "SELECT pg_current_snapshot()::text, m.epoch, \
@@ -233,20 +283,21 @@ impl PostgresFeed {
                  WHERE xid >= pg_snapshot_xmin(last.seen) AND NOT pg_visible_in_snapshot(xid, last.seen) \
                  LIMIT ?) c ON true",
             )
-            .bind::<Text, _>(self.snapshot.as_str())
+            .bind::<Text, _>(cursor.as_str())
             .bind::<BigInt, _>(limit)
-            .rows(&mut self.conn)
+            .rows(conn)
             .await?)
-        })
-        .await?;
+        };
+        let found: Vec<Row> = self.ask(POLL_TIMEOUT, read).await?;
         let Some((snapshot, epoch, pruned, told, _)) = found.first() else {
             return Ok(Poll::Reconcile);
         };
+        let cursor = self.cursor(snapshot.clone());
         self.told = Some(Told::now(asked, Timestamp(*told)));
         if *pruned || *epoch != self.epoch || found.len() >= POLL_ROWS_MAX {
             return Ok(Poll::Reconcile);
         }
-        self.snapshot.clone_from(snapshot);
+        self.snapshot = cursor;
         Ok(Poll::Changes(
             found
                 .into_iter()
@@ -278,11 +329,11 @@ impl PostgresFeed {
     }
 
     pub(crate) async fn fetch(&mut self, keys: &[AgentKey]) -> Result<Vec<AgentVersion>, StoreError> {
-        in_time(LOAD_TIMEOUT, rows::by_keys(&mut self.conn, keys)).await
+        self.ask(LOAD_TIMEOUT, async |conn| rows::by_keys(conn, keys).await).await
     }
 
     pub(crate) async fn fetch_checks(&mut self, keys: &[AgentKey]) -> Result<Vec<StoredCheck>, StoreError> {
-        in_time(LOAD_TIMEOUT, async { Ok(agent_checks::by_keys(&mut self.conn, keys).await?) }).await
+        self.ask(LOAD_TIMEOUT, async |conn| Ok(agent_checks::by_keys(conn, keys).await?)).await
     }
 
     pub(crate) async fn fetch_memories(
@@ -290,12 +341,13 @@ impl PostgresFeed {
         ids: &[MemoryId],
         agents: &[AgentKey],
     ) -> Result<(Vec<MemoryVersion>, Vec<AgentExperience>), StoreError> {
-        in_time(LOAD_TIMEOUT, memories::fetch(&mut self.conn, ids, agents)).await
+        self.ask(LOAD_TIMEOUT, async |conn| memories::fetch(conn, ids, agents).await).await
     }
 
     /// Until somebody has committed or it is time to look anyway. Announces what this process commits meanwhile.
     pub(crate) async fn wait(&mut self, committed: &Notify) -> Result<(), StoreError> {
-        let poll_at = Instant::now() + POLL_INTERVAL;
+        let interval = if self.kind == Kind::Primary { POLL_INTERVAL } else { POLL_INTERVAL_UNWOKEN };
+        let poll_at = Instant::now() + interval;
         loop {
             tokio::select! {
                 () = self.woken.notified() => return Ok(()),

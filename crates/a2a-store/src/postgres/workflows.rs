@@ -48,10 +48,9 @@ impl Postgres {
     }
 
     pub(crate) async fn runs_read(&self, ids: &[RunId], payloads: bool) -> Result<Vec<RunState>, StoreError> {
-        self.read(async |conn| {
-            // In one snapshot, so that steps and run belong together.
-            let read = async |conn: &mut AsyncPgConnection| runs_by_id(conn, &self.definitions, ids, payloads).await;
-            let runs = conn.build_transaction().repeatable_read().read_only().run(read).await?;
+        // In one snapshot, so that steps and run belong together.
+        self.read_snapshot(async |conn| {
+            let runs = runs_by_id(conn, &self.definitions, ids, payloads).await?;
             runs.into_iter().map(|run| run.map_err(|(_, error)| error)).collect()
         })
         .await

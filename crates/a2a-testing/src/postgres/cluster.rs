@@ -67,10 +67,49 @@ impl Cluster {
     /// Like [`Cluster::start`].
     pub async fn start_with(settings: &[(&str, &str)]) -> Self {
         let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        match blocking(move || Self::try_start_owned(settings)).await {
+        match blocking(move || Self::try_start_owned(settings, None)).await {
             Ok(cluster) => cluster,
             Err(text) => panic!("{text}"),
         }
+    }
+
+    /// Starts a streaming standby of this cluster: its own copy, which follows and takes reads.
+    ///
+    /// # Panics
+    /// When the copy can't be made or the standby does not start.
+    pub async fn standby(&self) -> Self {
+        let (settings, primary) = (self.inner.settings.clone(), self.inner.port);
+        match blocking(move || Self::try_start_owned(settings, Some(primary))).await {
+            Ok(cluster) => cluster,
+            Err(text) => panic!("{text}"),
+        }
+    }
+
+    /// Makes a standby a primary, and returns when it takes writes.
+    ///
+    /// # Panics
+    /// When it does not become one.
+    pub async fn promote(&self) {
+        let client = self.inner.server.client("postgres").await;
+        let promoted = client.query_one("SELECT pg_promote(true, 60)", &[]).await;
+        assert!(promoted.as_ref().is_ok_and(|row| row.get(0)), "{promoted:?}");
+    }
+
+    /// Runs a program that lives as long as the cluster: as its user, in its data folder, its output in the log.
+    ///
+    /// # Panics
+    /// When it can't be started.
+    pub(super) fn run_beside(&self, program: &Path, args: &[&str]) -> Child {
+        let log =
+            File::options().create(true).append(true).open(self.inner.log_path()).expect("the log can be written");
+        let mut command = Command::new(program);
+        command.args(args).current_dir(&self.inner.data).stdin(Stdio::null());
+        command.stdout(log.try_clone().expect("a second handle of the log")).stderr(log);
+        if let Some(OsUser { uid, gid }) = self.inner.user {
+            command.uid(uid).gid(gid);
+        }
+        command.process_group(0);
+        command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()))
     }
 
     /// Starts a cluster without a runtime, blocking the thread.
@@ -78,10 +117,11 @@ impl Cluster {
     /// # Errors
     /// A text for people that holds the server's log.
     pub fn try_start_blocking(settings: &[(&str, &str)]) -> Result<Self, String> {
-        Self::try_start_owned(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+        Self::try_start_owned(settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(), None)
     }
 
-    fn try_start_owned(settings: Vec<(String, String)>) -> Result<Self, String> {
+    /// `primary` is the port of the cluster that this one is to be a standby of.
+    fn try_start_owned(settings: Vec<(String, String)>, primary: Option<u16>) -> Result<Self, String> {
         let binaries = PostgresBinaries::find()?;
         let user = os_user()?;
         let folder = tempfile::Builder::new()
@@ -107,7 +147,10 @@ impl Cluster {
             postmaster: Mutex::new(None),
             guardian: Some(guardian),
         };
-        inner.initdb()?;
+        match primary {
+            None => inner.initdb()?,
+            Some(port) => inner.base_backup(port)?,
+        }
         let mut tries = 0;
         loop {
             inner.port = free_port()?;
@@ -230,18 +273,31 @@ impl Inner {
     }
 
     fn initdb(&self) -> Result<(), String> {
+        self.fill("initdb", &["--auth=trust", "--username=postgres", "--no-sync", "--locale=C", "--encoding=UTF8"])
+    }
+
+    /// Copies a running cluster, and leaves what makes the copy follow it.
+    fn base_backup(&self, port: u16) -> Result<(), String> {
+        let port = port.to_string();
+        let from = ["--host=127.0.0.1", "--port", port.as_str(), "--username=postgres"];
+        let how = ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"];
+        self.fill("pg_basebackup", &[&from[..], &how].concat())
+    }
+
+    /// Runs the program that makes the data folder.
+    fn fill(&self, program: &str, args: &[&str]) -> Result<(), String> {
         let output = self
-            .command("initdb")
-            .args(["--auth=trust", "--username=postgres", "--no-sync", "--locale=C", "--encoding=UTF8"])
+            .command(program)
+            .args(args)
             .arg("--pgdata")
             .arg(&self.data)
             .output()
-            .map_err(|error| format!("cannot run initdb of {}: {error}", self.binaries.folder().display()))?;
+            .map_err(|error| format!("cannot run {program} of {}: {error}", self.binaries.folder().display()))?;
         if output.status.success() {
             return Ok(());
         }
         Err(format!(
-            "initdb failed ({}): {}{}",
+            "{program} failed ({}): {}{}",
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
@@ -389,7 +445,7 @@ fn server_at(port: u16) -> PostgresServer {
 
 /// A free port below the range from which the system takes the ports of outgoing connections. Inside that range a
 /// client that keeps trying a stopped server may be given the server's port and be connected to itself.
-fn free_port() -> Result<u16, String> {
+pub(super) fn free_port() -> Result<u16, String> {
     for _ in 0..200 {
         let port = rand::random_range(15_000_u16..32_000);
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {

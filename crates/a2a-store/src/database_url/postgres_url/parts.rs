@@ -252,6 +252,7 @@ impl Parts {
             ssl,
             roots,
             pooled: self.pooled,
+            read_only: false,
             shuffled: self.shuffled,
             connect_timeout: self.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
             connectors: Arc::default(),

@@ -66,6 +66,8 @@ pub struct Settings {
     pub agent_memories_max: Option<String>,
     /// `A2A_LEARN`
     pub learn: Option<String>,
+    /// `A2A_SLOW_QUERY_MS`
+    pub slow_query_ms: Option<String>,
 }
 
 /// How much is remembered. When a limit is reached, what is worth least is forgotten.
@@ -98,6 +100,10 @@ pub struct Config {
     pub learn: bool,
     /// What its executors may do.
     pub operator: Arc<OperatorFile>,
+    /// A statement that takes as long is logged as a warning.
+    pub slow_query: Duration,
+    /// `serve` or `worker`; such a process gives signs of life to those who look after the database.
+    pub process_kind: Option<&'static str>,
 }
 
 /// The name of the embedded database in the data directory.
@@ -113,6 +119,9 @@ const LEASE_DEFAULT: Duration = Duration::from_secs(15);
 const PULL_LEASE_DEFAULT: Duration = Duration::from_secs(45);
 /// Below this a busy machine loses steps that it works on; above it a dead process holds them for too long.
 const LEASE_RANGE_MS: std::ops::RangeInclusive<u64> = 1_000..=600_000;
+/// What people begin to feel.
+const SLOW_QUERY_DEFAULT: Duration = Duration::from_secs(1);
+const SLOW_QUERY_RANGE_MS: std::ops::RangeInclusive<u64> = 1..=600_000;
 /// Fewer would forget what a single session stores.
 const MEMORIES_MAX_LEAST: usize = 100;
 /// Some clients give up after a second and a half, most wait a minute: enough for the largest registry to load.
@@ -223,6 +232,13 @@ impl Config {
             ),
         };
         let learn = flag("A2A_LEARN", settings.learn.as_deref(), &mut problem).unwrap_or(true);
+        let slow_query_ms = number(
+            "A2A_SLOW_QUERY_MS",
+            "milliseconds",
+            settings.slow_query_ms.as_deref(),
+            &SLOW_QUERY_RANGE_MS,
+            &mut problem,
+        );
         let operator = match OperatorFile::find(settings.operator_file.as_deref()) {
             Ok(operator) => Arc::new(operator),
             Err(found) => {
@@ -241,10 +257,18 @@ impl Config {
                 memory,
                 learn,
                 operator,
+                slow_query: slow_query_ms.map_or(SLOW_QUERY_DEFAULT, Duration::from_millis),
+                process_kind: None,
             }),
             _ => Err(Problems(problems)),
         }
     }
+}
+
+/// Names the database of a `DATABASE_URL` for people, without user and password; `None` when it is no valid URL.
+#[must_use]
+pub fn database_url_shown(url: &str) -> Option<String> {
+    DatabaseUrl::parse(url.trim()).ok().map(|url| url.display_safe())
 }
 
 /// A number within a range, `None` when it is not set.
@@ -308,6 +332,7 @@ mod tests {
             memories_max: text("99"),
             agent_memories_max: text("many"),
             learn: text("no"),
+            slow_query_ms: text("0"),
         };
         let problems = Config::new(&settings).unwrap_err();
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
@@ -324,6 +349,7 @@ mod tests {
             "A2A_MEMORIES_MAX",
             "A2A_AGENT_MEMORIES_MAX",
             "A2A_LEARN",
+            "A2A_SLOW_QUERY_MS",
         ] {
             assert!(named.contains(&name), "{name} not in {named:?}");
         }

@@ -4,6 +4,7 @@
 //! the other, and what needs a broken one is reported as skipped.
 
 mod postgres;
+mod processes;
 mod sqlite;
 
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::config::Config;
+use crate::config::{Config, StorageMode};
 use crate::error::HubError;
 use crate::hub::{DeployOptions, Hub, RemoveOptions};
 use crate::maintenance;
@@ -64,11 +65,15 @@ pub struct Check {
     /// What to do: a command that can be copied, or a change to make.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// More of what was found, one thing a line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<String>,
 }
 
 impl Check {
-    fn new(name: &'static str, status: CheckStatus, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, status, code, detail: detail.into(), next: None }
+    /// A check with nothing to do about it.
+    pub fn new(name: &'static str, status: CheckStatus, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, status, code, detail: detail.into(), next: None, lines: Vec::new() }
     }
 
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
@@ -83,7 +88,9 @@ impl Check {
         Self::new(name, CheckStatus::Fail, code, detail)
     }
 
-    fn next(mut self, next: impl Into<String>) -> Self {
+    /// Adds what to do.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
         self.next = Some(next.into());
         self
     }
@@ -116,8 +123,8 @@ impl<F: FnMut(&Check)> Findings<F> {
     }
 }
 
-const AFTER_CONNECT: &[&str] = &["schema", "write", "load", "freshness"];
-const AFTER_SCHEMA: &[&str] = &["write", "load", "freshness"];
+const AFTER_CONNECT: &[&str] = &["schema", "processes", "write", "load", "agents", "freshness"];
+const AFTER_SCHEMA: &[&str] = &["processes", "write", "load", "agents", "freshness"];
 
 /// Runs all checks. `told` is called with each one when it is done, because some take seconds.
 ///
@@ -125,17 +132,21 @@ const AFTER_SCHEMA: &[&str] = &["write", "load", "freshness"];
 /// changed. The write is a row of tool usage and an agent of a namespace of its own, which is purged again.
 pub async fn doctor(config: &Config, told: impl FnMut(&Check)) -> Vec<Check> {
     let mut findings = Findings { checks: Vec::new(), told };
+    let only_reads = config.storage == StorageMode::Replica;
     match &config.location {
         Location::Postgres(url) => {
-            if !postgres::check(url, &mut findings).await {
+            if !postgres::check(url, only_reads, &mut findings).await {
                 findings.skip(AFTER_CONNECT, "needs a connection");
                 return findings.checks;
             }
         }
         Location::SqliteFile(path) => {
             let is_new = !maintenance::exists(&config.location);
-            let opened =
-                if is_new { Store::open(&config.location).await } else { Store::connect(&config.location).await };
+            let opened = match (is_new, only_reads) {
+                (_, true) => Store::open_replica(&config.location).await,
+                (true, false) => Store::open(&config.location).await,
+                (false, false) => Store::connect(&config.location).await,
+            };
             let goes_on = findings.add(sqlite::connect(path, is_new, opened.as_ref().err()));
             sqlite::surroundings(path, &mut findings);
             if !goes_on {
@@ -157,9 +168,14 @@ pub async fn doctor(config: &Config, told: impl FnMut(&Check)) -> Vec<Check> {
             findings.skip(AFTER_SCHEMA, "needs the schema of this program");
             return findings.checks;
         }
-        let write = write(config).await;
-        if !findings.add(write) {
-            findings.skip(&["load", "freshness"], "needs a database that takes writes");
+        findings.add(processes::running(config).await);
+        if let Some(pool) = processes::pool(config).await {
+            findings.add(pool);
+        }
+        if only_reads {
+            findings.skip(&["write"], "a replica only reads");
+        } else if !findings.add(write(config).await) {
+            findings.skip(&["load", "agents", "freshness"], "needs a database that takes writes");
             return findings.checks;
         }
     }
@@ -168,11 +184,18 @@ pub async fn doctor(config: &Config, told: impl FnMut(&Check)) -> Vec<Check> {
     match hub {
         Some(hub) => {
             if !matches!(config.location, Location::Memory) {
-                findings.add(freshness(config, &hub).await);
+                if let Ok(stats) = hub.registry_stats(None).await {
+                    findings.add(processes::elsewhere(config, &stats.registry).await);
+                }
+                if only_reads {
+                    findings.skip(&["freshness"], "a replica writes nothing that another process could see");
+                } else {
+                    findings.add(freshness(config, &hub).await);
+                }
             }
             hub.close().await;
         }
-        None => findings.skip(&["freshness"], "needs the agents"),
+        None => findings.skip(&["agents", "freshness"], "needs the agents"),
     }
     findings.checks
 }
@@ -278,7 +301,7 @@ async fn freshness(config: &Config, writer: &Hub) -> Check {
         Ok(None) => {
             let detail = format!("a write was not seen by a second cache within {}", shown(FRESH_LIMIT));
             Check::fail(NAME, "stale", detail)
-                .next("A2A_LOG=a2a_store=debug a2a-mcp doctor    (and see why the feed does not follow)")
+                .next("A2A_LOG=a2a_store=debug,a2a_sql=debug a2a-mcp doctor    (and see why the feed does not follow)")
         }
         Ok(Some(took)) if took > FRESH_SLOW => {
             let detail = format!("{FRESH_ROUNDS} writes seen by a second cache, the slowest after {}", shown(took));

@@ -36,10 +36,12 @@ use crate::config::{Config, StorageMode};
 use crate::contacts::Contacts;
 use crate::error::HubError;
 use crate::executors::Executors;
+use crate::heartbeat::{ClientName, Heartbeat};
 use crate::learner::Learner;
 use crate::maintenance;
 use crate::runner::{Runner, Surroundings};
 
+pub use a2a_store::store::OperationTiming;
 pub use agent_checks::{CheckOutcome, CheckedAgent};
 pub use agents::{
     AgentHistoryEntry, DeployOptions, DeployedAgent, Durability, RemoveOptions, RemovedAgent, UpdateOptions,
@@ -56,6 +58,8 @@ pub use workflows::{SaveOptions, SavedWorkflow, WorkflowPage};
 
 /// How long what was accepted may take to be committed when the process ends.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// How long taking the sign of life away may take; otherwise others do it.
+const LEAVE_LIMIT: Duration = Duration::from_millis(300);
 /// How long giving back the steps that are worked on may take; those that are not are free when their leases run out.
 const RELEASE_LIMIT: Duration = Duration::from_millis(300);
 
@@ -72,6 +76,7 @@ struct Inner {
     memories: Arc<MemoryView>,
     recalled: recall::RecalledTexts,
     feed: Arc<FeedStatus>,
+    client: Arc<ClientName>,
     running: OnceLock<Running>,
     shutdown: CancellationToken,
 }
@@ -92,6 +97,7 @@ struct Running {
     learner: Learner,
     runner: Runner,
     contacts: Contacts,
+    heartbeat: Option<Arc<Heartbeat>>,
 }
 
 impl Hub {
@@ -106,6 +112,7 @@ impl Hub {
             memories: Arc::default(),
             recalled: recall::RecalledTexts::default(),
             feed: Arc::default(),
+            client: Arc::default(),
             running: OnceLock::new(),
             shutdown: CancellationToken::new(),
         });
@@ -191,6 +198,11 @@ impl Hub {
         self.inner.feed.stale()
     }
 
+    /// Notes what the client of this process calls itself, for those who look after the database.
+    pub fn client_named(&self, name: &str) {
+        self.inner.client.tell(name);
+    }
+
     /// Notes a tool call for analytics.
     pub fn tool_used(&self, usage: ToolUsage) {
         if let Some(running) = self.inner.running.get() {
@@ -207,6 +219,11 @@ impl Hub {
                 running.writer.close(CLOSE_LIMIT),
                 running.workflow_writer.close(CLOSE_LIMIT),
                 running.memory_writer.close(CLOSE_LIMIT),
+                async {
+                    if let Some(heartbeat) = &running.heartbeat {
+                        heartbeat.leave(LEAVE_LIMIT).await;
+                    }
+                },
             );
         }
         self.inner.shutdown.cancel();
@@ -232,7 +249,9 @@ async fn run(inner: Arc<Inner>) {
     };
     let executors = Executors::new(inner.config.operator.clone());
     let runner = Runner::start(inner.config.runner.clone(), executors, surroundings);
-    let running = Running { store: store.clone(), writer, workflow_writer, memory_writer, learner, runner, contacts };
+    let heartbeat = Heartbeat::start(&inner.config, store.clone(), inner.client.clone()).map(Arc::new);
+    let running =
+        Running { store: store.clone(), writer, workflow_writer, memory_writer, learner, runner, contacts, heartbeat };
     if inner.running.set(running).is_err() {
         tracing::error!("the system was started twice");
         return;

@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod egress;
 pub mod error;
 pub mod executors;
+mod heartbeat;
 pub mod hub;
 mod learner;
 pub mod maintenance;

@@ -5,16 +5,21 @@
 
 mod agents;
 mod argument;
+mod bench;
 mod demo;
 mod doctor;
 mod documents;
 mod error;
+mod init;
 mod log;
+mod mcp_client;
 mod memory;
 mod migrate;
 mod output;
 mod runs;
+mod seed;
 mod settings;
+mod shipped;
 mod table;
 mod worker;
 mod workflows;
@@ -67,9 +72,11 @@ fn more_help(examples: &str) -> String {
     about = "One durable registry of agents, their workflows and their memory, shared by every MCP client.",
     long_about = ABOUT_MORE,
     after_help = more_help(
-        "  a2a-mcp agents deploy examples/agents      load a folder of agents
+        "  a2a-mcp init                               set up the clients that this user has
+  a2a-mcp seed                               begin with a roster of useful agents
+  a2a-mcp agents deploy team/                load a folder of agents
   a2a-mcp agents search \"slow query\"         find the agent for a need
-  a2a-mcp workflows save examples/workflows  save workflows over those agents
+  a2a-mcp workflows save team/workflows      save workflows over agents
   a2a-mcp runs start first-run --watch       start one, and see what happens
   a2a-mcp memory search when do we deploy    recall what was learned
   a2a-mcp doctor                             check everything from the settings to a second process
@@ -101,6 +108,38 @@ enum Command {
         )
     )]
     Serve,
+    /// Write the configuration of Claude Desktop, Claude Code, Cursor or VS Code
+    #[command(
+        long_about = "Write the configuration of MCP clients, so that they start this program.\n\nOnly the entry of this \
+            program is added or changed; everything else in the file stays as it is, comments too. The file as it was is \
+            kept beside it, and it is replaced in one step. DATABASE_URL and the other settings of where agents are kept \
+            go into the entry, from flags, the environment or .env, and passwords are not printed. A configuration of a \
+            project is shared, so that it refers to DATABASE_URL instead. Afterwards the program is started as the client \
+            will start it, and asked for its tools. Repeating the command changes nothing.",
+        after_help = more_help(
+            "  a2a-mcp init                              all clients that are found here
+  a2a-mcp init claude-code --dry-run        show what would change
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp init all
+  a2a-mcp init vscode --scope project       write .vscode/mcp.json
+  a2a-mcp init cursor --remove              take it out again"
+        )
+    )]
+    Init(init::Args),
+    /// Fill a new installation: useful agents, workflows over them, first memories
+    #[command(
+        long_about = "Fill a new installation: an echo agent, a roster of useful agents in several categories, workflows \
+            over them, and memories of how to use this program.\n\nIt may be repeated: what is there as it ships is left, \
+            what a newer version ships is updated, and what anybody has changed or removed is kept that way (a memory that \
+            was forgotten comes back). It deletes nothing. Personalities are not made up: every agent starts neutral, and \
+            its work and what people say of it change that.",
+        after_help = more_help(
+            "  a2a-mcp seed --dry-run              tell what it would create, update and keep
+  a2a-mcp seed
+  a2a-mcp seed --scale 10000          and 10,000 generated agents (tag generated)
+  A2A_NAMESPACE=trial a2a-mcp seed    in a namespace of its own"
+        )
+    )]
+    Seed(seed::Args),
     /// Deploy, find, show and remove agents
     #[command(subcommand, after_help = more_help(
         "  a2a-mcp agents deploy agents/ --dry-run
@@ -144,7 +183,7 @@ enum Command {
         )
     )]
     Worker,
-    /// Bring the schema of the database up to date, look at it, or undo a step
+    /// Bring the schema of the database up to date, look at it, undo a step, or begin anew
     #[command(subcommand, after_help = more_help(
         "  a2a-mcp migrate status
   a2a-mcp migrate run"
@@ -155,21 +194,35 @@ enum Command {
         long_about = "Check each link from the settings to an agent that a second process sees, and say what to do \
             about each one that is broken.\n\nIt really connects, commits a row, loads all agents and measures how \
             soon a write is seen through a second connection; what it writes it removes, except for one row of tool \
-            usage. A schema that exists is not changed.",
+            usage. A schema that exists is not changed.\n\nIf agents do not appear in a client, compare what it says of \
+            the processes that run, of the configurations of the clients, and of other namespaces and schemas.",
         after_help = format!(
             "Examples:
   a2a-mcp doctor
-  a2a-mcp doctor --json
+  a2a-mcp doctor --json | jq -r '.checks[] | select(.status != \"ok\") | .next'
   DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp doctor
 
 Exit codes:
-  0  nothing failed; there may be warnings
+  0  nothing failed; there may be warnings (with --strict they end with 1)
   1  a check failed, but agents can be kept and read
   2  the command or a setting is wrong
   3  the database can't be reached or used"
         )
     )]
     Doctor(doctor::Args),
+    /// Measure what persistence costs here: reads and writes in memory and in the database
+    #[command(
+        long_about = "Measure what persistence costs here: get, list, deploy and search, in memory, and in the database as \
+            the first thing that a process does (cold) and later (warm).\n\nIt measures a temporary SQLite file, or the \
+            database of DATABASE_URL, where it uses a namespace of its own and purges it afterwards. Loading reads whatever \
+            else is in that database, too.",
+        after_help = more_help(
+            "  a2a-mcp bench
+  a2a-mcp bench --agents 10000
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp bench --json"
+        )
+    )]
+    Bench(bench::Args),
     /// Show the main job on two real server processes, one of which is killed
     #[command(
         long_about = "Show the main job on two real server processes over stdio, as two MCP clients launch them: deploy \
@@ -258,6 +311,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 async fn execute(command: Command, config: Config, settings: &settings::Args) -> Result<Exit, CliError> {
     match command {
         Command::Serve => serve(config, settings).await,
+        Command::Init(args) => init::run(&args, &config, settings).await,
+        Command::Bench(args) => bench::run(&args, config, settings).await,
+        Command::Seed(args) => seed::run(&args, config).await,
         Command::Agents(command) => agents::run(command, config, settings).await,
         Command::Workflows(command) => workflows::run(command, config, settings).await,
         Command::Runs(command) => runs::run(command, config, settings).await,
@@ -281,7 +337,7 @@ async fn serve(config: Config, settings: &settings::Args) -> Result<Exit, CliErr
     if std::io::stdin().is_terminal() {
         output::note("waiting for an MCP client on standard input; end with Ctrl-D (see `a2a-mcp --help`)");
     }
-    let hub = Hub::open(config);
+    let hub = Hub::open(Config { process_kind: Some("serve"), ..config });
     let options = ServeOptions { tools: settings.tools(), actor: settings.actor_set() };
     let served = server::serve(hub.clone(), options).await;
     hub.close().await;

@@ -1,6 +1,7 @@
 //! One durable registry of agents, their workflows and their memory, shared by every MCP client.
 
 pub mod cli;
+mod clients;
 mod run_view;
 pub mod server;
 mod text;

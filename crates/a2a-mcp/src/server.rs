@@ -155,6 +155,7 @@ impl Server {
             Some((known, actor)) if *known == client => actor.clone(),
             _ => {
                 let actor = Actor::new(&format!("{} {} #{}", client.name, client.version, std::process::id()));
+                self.hub.client_named(&format!("{} {}", client.name, client.version));
                 *caller = Some((client, actor.clone()));
                 actor
             }

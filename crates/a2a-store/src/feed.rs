@@ -34,6 +34,7 @@ use crate::memory_view::MemoryView;
 use crate::postgres::PostgresFeed;
 use crate::sqlite::SqliteFeed;
 use crate::store::{AgentVersion, MemoryVersion, Store};
+use crate::timing::Operation;
 use crate::workflow_feed::{self, Fetched, Snapshot, Wanted};
 use crate::workflow_row::read_step_log_id;
 use crate::workflow_view::WorkflowView;
@@ -365,7 +366,7 @@ async fn follow(
     let mut forgotten = Instant::now();
     loop {
         let before = Instant::now();
-        let poll = session.poll().await?;
+        let poll = store.timings().time(Operation::FeedPoll, session.poll()).await?;
         if let FeedSession::Postgres(feed) = &mut session {
             feed.take_told().into_iter().for_each(|told| workflows.clock().learn(told));
         }

@@ -5,6 +5,7 @@ mod commit;
 pub mod connect;
 mod feed;
 mod memories;
+mod processes;
 mod rows;
 pub(crate) mod schema;
 mod workflow_commit;
@@ -289,6 +290,30 @@ impl Postgres {
         .await
     }
 
+    pub(crate) async fn migrate_reset(&self) -> Result<Vec<String>, StoreError> {
+        self.migrating(|conn| {
+            conn.revert_all_migrations(migrations::POSTGRES).map_err(migrations::failed)?;
+            let done = conn.run_pending_migrations(migrations::POSTGRES).map_err(migrations::failed)?;
+            done.iter().map(|step| migrations::name::<diesel::pg::Pg>(&migrations::POSTGRES, step)).collect()
+        })
+        .await
+    }
+
+    pub(crate) async fn connected(&self) -> Result<Vec<String>, StoreError> {
+        self.read(async |conn| {
+            // Connections of this pool have ended by now, or are this one: nobody else uses it yet.
+            Ok(PgStatement::<Text>::new(
+                "SELECT 'process ' || pid || coalesce(' of ' || nullif(application_name, ''), '') || ' at ' || \
+                 coalesce(host(client_addr), 'this machine') FROM pg_stat_activity \
+                 WHERE datname = current_database() AND pid <> pg_backend_pid() \
+                 AND backend_type IN ('client backend', 'walsender') ORDER BY pid LIMIT 20",
+            )
+            .rows(conn)
+            .await?)
+        })
+        .await
+    }
+
     pub(crate) async fn migrate_status(&self) -> Result<Vec<MigrationStep>, StoreError> {
         migrations::status::<diesel::pg::Pg>(&migrations::POSTGRES, &self.applied().await?)
     }
@@ -321,6 +346,14 @@ impl Postgres {
                 Err(StoreError::Timeout(Duration::from_millis(limit)))
             }
         }
+    }
+
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.read(async |conn| {
+            PgStatement::<()>::new("SELECT 1").run(conn).await?;
+            Ok(())
+        })
+        .await
     }
 
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {

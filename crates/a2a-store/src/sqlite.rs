@@ -7,6 +7,7 @@ mod agent_checks;
 mod commit;
 mod feed;
 mod memories;
+mod processes;
 mod rows;
 pub(crate) mod schema;
 mod workflow_commit;
@@ -133,6 +134,17 @@ impl Sqlite {
             conn.immediate_transaction(|conn| {
                 let reverted = conn.revert_last_migration(migrations::SQLITE).map_err(migrations::failed)?;
                 migrations::name::<diesel::sqlite::Sqlite>(&migrations::SQLITE, &reverted)
+            })
+        })
+        .await
+    }
+
+    pub(crate) async fn migrate_reset(&self) -> Result<Vec<String>, StoreError> {
+        with(&self.writer, |conn| {
+            conn.immediate_transaction(|conn| {
+                conn.revert_all_migrations(migrations::SQLITE).map_err(migrations::failed)?;
+                let done = conn.run_pending_migrations(migrations::SQLITE).map_err(migrations::failed)?;
+                done.iter().map(|step| migrations::name::<diesel::sqlite::Sqlite>(&migrations::SQLITE, step)).collect()
             })
         })
         .await
@@ -290,6 +302,21 @@ impl From<SummaryRow> for ToolUsageSummary {
     fn from(row: SummaryRow) -> Self {
         Self { tool: row.tool, calls: row.calls, errors: row.errors, mean_us: row.mean_us, max_us: row.max_us }
     }
+}
+
+/// Whether nobody else has the file open, which SQLite finds out when it leaves the write-ahead log: for that it needs
+/// the file for itself. Whoever opens it next goes back to the log.
+pub(crate) async fn is_alone(path: PathBuf) -> Result<bool, StoreError> {
+    let look = move || {
+        let name = path.to_str().ok_or_else(|| open_error(&path, &"the path is not UTF-8"))?;
+        let mut conn = SqliteConnection::establish(name).map_err(|error| open_error(&path, &error))?;
+        match conn.batch_execute("PRAGMA busy_timeout = 0; PRAGMA journal_mode = DELETE") {
+            Ok(()) => Ok(scalar_text(&mut conn, "SELECT journal_mode AS value FROM pragma_journal_mode")? == "delete"),
+            Err(error) if crate::error::is_transient(&error) => Ok(false),
+            Err(error) => Err(open_error(&path, &error)),
+        }
+    };
+    tokio::task::spawn_blocking(look).await.map_err(|error| StoreError::Task(error.to_string()))?
 }
 
 fn open_error(path: &Path, reason: &dyn std::fmt::Display) -> StoreError {

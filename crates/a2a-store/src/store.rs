@@ -16,8 +16,11 @@ use crate::database_url::{DatabaseUrl, PostgresUrl, SqliteLocation};
 use crate::error::StoreError;
 use crate::feed::FeedSession;
 use crate::postgres::Postgres;
+pub use crate::process::{ProcessInfo, ProcessSeen};
 use crate::round::Unit;
 use crate::sqlite::Sqlite;
+pub use crate::timing::OperationTiming;
+use crate::timing::{Operation, Timings};
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -51,11 +54,35 @@ impl std::fmt::Display for Location {
     }
 }
 
+impl Location {
+    /// The name that people give the database: that of a Postgres database, or of the file.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Postgres(url) => url.database().to_owned(),
+            Self::SqliteFile(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Self::Memory => "memory".to_owned(),
+        }
+    }
+
+    /// Whether nobody else has the SQLite file open; true of anything else.
+    ///
+    /// # Errors
+    /// When the file can't be opened.
+    pub async fn is_alone(&self) -> Result<bool, StoreError> {
+        match self {
+            Self::SqliteFile(path) => crate::sqlite::is_alone(path.clone()).await,
+            Self::Postgres(_) | Self::Memory => Ok(true),
+        }
+    }
+}
+
 /// An open, migrated database.
 #[derive(Debug, Clone)]
 pub struct Store {
     backend: Backend,
     access: Access,
+    timings: Arc<Timings>,
 }
 
 /// What a process does with a database.
@@ -152,14 +179,15 @@ pub struct MigrationStep {
     pub applied: bool,
 }
 
-/// Calls the same method of either backend.
+/// Calls the same method of either backend, and counts it under the name of an operation.
 macro_rules! on_backend {
-    ($self:ident, $backend:ident => $call:expr) => {
+    ($self:ident, $operation:ident, $backend:ident => $call:expr) => {{
+        let operation = $crate::timing::Operation::$operation;
         match &$self.backend {
-            Backend::Postgres($backend) => $call.await,
-            Backend::Sqlite($backend) => $call.await,
+            Backend::Postgres($backend) => $self.timings.time(operation, $call).await,
+            Backend::Sqlite($backend) => $self.timings.time(operation, $call).await,
         }
-    };
+    }};
 }
 
 impl Store {
@@ -179,7 +207,7 @@ impl Store {
     /// When the database can't be reached, or is older or newer than this program.
     pub async fn open_replica(location: &Location) -> Result<Self, StoreError> {
         let store = Self::connect_for(location, Access::Read).await?;
-        if on_backend!(store, backend => backend.is_older())? {
+        if on_backend!(store, MigrateStatus, backend => backend.is_older())? {
             return Err(StoreError::SchemaOlder);
         }
         Ok(store)
@@ -205,7 +233,7 @@ impl Store {
             Location::SqliteFile(path) => Backend::Sqlite(Arc::new(Sqlite::open(Some(path.clone()), access).await?)),
             Location::Memory => Backend::Sqlite(Arc::new(Sqlite::open(None, access).await?)),
         };
-        Ok(Self { backend, access })
+        Ok(Self { backend, access, timings: Arc::default() })
     }
 
     /// Whether it was opened for reading only.
@@ -227,7 +255,7 @@ impl Store {
     /// # Errors
     /// When the database is newer than this program, or a step fails; a failed step leaves nothing behind.
     pub async fn migrate(&self) -> Result<Vec<String>, StoreError> {
-        on_backend!(self, backend => backend.migrate())
+        on_backend!(self, Migrate, backend => backend.migrate())
     }
 
     /// Undoes the newest migration and returns its name.
@@ -235,7 +263,27 @@ impl Store {
     /// # Errors
     /// When there is none or it fails.
     pub async fn migrate_revert(&self) -> Result<String, StoreError> {
-        on_backend!(self, backend => backend.migrate_revert())
+        on_backend!(self, MigrateRevert, backend => backend.migrate_revert())
+    }
+
+    /// Undoes all migrations, with everything that is stored, and runs them anew, in one transaction. Returns their names.
+    ///
+    /// # Errors
+    /// When the database has steps that this program does not know, or something of others depends on a table; then
+    /// everything is as it was.
+    pub async fn migrate_reset(&self) -> Result<Vec<String>, StoreError> {
+        on_backend!(self, MigrateReset, backend => backend.migrate_reset())
+    }
+
+    /// Whom a server tells to be connected to this database besides; a SQLite file knows of nobody.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn connected(&self) -> Result<Vec<String>, StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.connected().await,
+            Backend::Sqlite(_) => Ok(Vec::new()),
+        }
     }
 
     /// All steps that this program or the database knows, oldest first.
@@ -243,7 +291,7 @@ impl Store {
     /// # Errors
     /// When the database can't be reached.
     pub async fn migrate_status(&self) -> Result<Vec<MigrationStep>, StoreError> {
-        on_backend!(self, backend => backend.migrate_status())
+        on_backend!(self, MigrateStatus, backend => backend.migrate_status())
     }
 
     /// Waits until the database can be written to, at least as far as a connection tells.
@@ -271,10 +319,13 @@ impl Store {
         recheck: bool,
         base: Base<'_>,
     ) -> Result<Vec<Vec<Outcome>>, StoreError> {
-        match &self.backend {
-            Backend::Postgres(backend) => backend.commit(units, recheck, base).await,
-            Backend::Sqlite(backend) => backend.commit(units, recheck).await,
-        }
+        let commit = async {
+            match &self.backend {
+                Backend::Postgres(backend) => backend.commit(units, recheck, base).await,
+                Backend::Sqlite(backend) => backend.commit(units, recheck).await,
+            }
+        };
+        self.timings.time(Operation::AgentCommit, commit).await
     }
 
     /// Starts following the database. The session's first step is the load of everything.
@@ -299,7 +350,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<AgentVersion>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        on_backend!(self, backend => backend.agent_history(key, before.unwrap_or(i64::MAX), limit))
+        on_backend!(self, AgentHistory, backend => backend.agent_history(key, before.unwrap_or(i64::MAX), limit))
     }
 
     /// One revision of an agent.
@@ -319,7 +370,7 @@ impl Store {
         if rows.is_empty() {
             return Ok(());
         }
-        on_backend!(self, backend => backend.tool_usage_append(rows))
+        on_backend!(self, ToolUsageAppend, backend => backend.tool_usage_append(rows))
     }
 
     /// Calls by tool since a time, most used first.
@@ -327,7 +378,7 @@ impl Store {
     /// # Errors
     /// When the database can't be reached.
     pub async fn tool_usage_summary(&self, since: Timestamp) -> Result<Vec<ToolUsageSummary>, StoreError> {
-        on_backend!(self, backend => backend.tool_usage_summary(since))
+        on_backend!(self, ToolUsageSummary, backend => backend.tool_usage_summary(since))
     }
 
     /// Writes contacts with agents, as far as they are news and the agents are still as they were, and returns what the
@@ -339,7 +390,18 @@ impl Store {
         if noted.is_empty() {
             return Ok(Vec::new());
         }
-        on_backend!(self, backend => backend.agent_checks_note(noted))
+        on_backend!(self, AgentChecksNote, backend => backend.agent_checks_note(noted))
+    }
+
+    /// One empty round trip.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.ping().await,
+            Backend::Sqlite(_) => Ok(()),
+        }
     }
 
     /// Asks the database how it is.
@@ -347,7 +409,7 @@ impl Store {
     /// # Errors
     /// When it can't be reached.
     pub async fn health(&self) -> Result<Health, StoreError> {
-        on_backend!(self, backend => backend.health())
+        on_backend!(self, Health, backend => backend.health())
     }
 
     /// Deletes what is kept for a time only: the change log, applied operations, tool usage, runs that have ended, and
@@ -356,7 +418,52 @@ impl Store {
     /// # Errors
     /// When the database can't be reached.
     pub async fn prune(&self, keep: &Retention) -> Result<(), StoreError> {
-        on_backend!(self, backend => backend.prune(keep))
+        on_backend!(self, Prune, backend => backend.prune(keep))
+    }
+
+    /// Tells that a process is alive. Those that were silent for long are taken away.
+    ///
+    /// # Errors
+    /// When nothing was committed, or it is not known whether it was.
+    pub async fn process_beat(&self, info: &ProcessInfo) -> Result<(), StoreError> {
+        on_backend!(self, ProcessBeat, backend => backend.process_beat(info))
+    }
+
+    /// Takes a process away that ends.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn process_leave(&self, id: &str) -> Result<(), StoreError> {
+        on_backend!(self, ProcessLeave, backend => backend.process_leave(id))
+    }
+
+    /// The processes that were alive lately, oldest first.
+    ///
+    /// # Errors
+    /// When the database can't be reached, or lacks the table.
+    pub async fn process_list(&self) -> Result<Vec<ProcessSeen>, StoreError> {
+        on_backend!(self, ProcessList, backend => backend.process_list())
+    }
+
+    /// Other schemas of a Postgres database in which this program has tables, with about how many agents.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn other_schemas(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.other_schemas().await,
+            Backend::Sqlite(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// How often each operation was done since the store was opened, and how long it took; what took most time first.
+    #[must_use]
+    pub fn operation_timings(&self) -> Vec<OperationTiming> {
+        self.timings.all()
+    }
+
+    pub(crate) fn timings(&self) -> &Timings {
+        &self.timings
     }
 
     /// Makes the feed of Postgres read by sequence number, which loses changes: proves that the tests would see it.

@@ -8,9 +8,12 @@ use super::{Check, Findings, shown};
 /// The oldest version that is supported: it has the transaction ids that the feed reads.
 const VERSION_MIN: u32 = 13;
 
+/// A farther server makes each write slow.
+const ROUND_TRIP_SLOW: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Looks at the server, at the protection of the connection and at what kind of session it is. Returns whether the
 /// checks can go on.
-pub(super) async fn check<F: FnMut(&Check)>(url: &PostgresUrl, findings: &mut Findings<F>) -> bool {
+pub(super) async fn check<F: FnMut(&Check)>(url: &PostgresUrl, only_reads: bool, findings: &mut Findings<F>) -> bool {
     let found = match probe(url).await {
         Ok(found) => found,
         Err(error) => {
@@ -22,7 +25,7 @@ pub(super) async fn check<F: FnMut(&Check)>(url: &PostgresUrl, findings: &mut Fi
             return false;
         }
     };
-    let reached = findings.add(connect(&found));
+    let reached = findings.add(connect(&found, only_reads));
     findings.add(transport(&found));
     if url.pooled() {
         let detail = "through a pooler in transaction mode, which passes no notifications: changes are seen by polling";
@@ -35,7 +38,7 @@ pub(super) async fn check<F: FnMut(&Check)>(url: &PostgresUrl, findings: &mut Fi
     reached
 }
 
-fn connect(found: &Probe) -> Check {
+fn connect(found: &Probe, only_reads: bool) -> Check {
     const NAME: &str = "connect";
     let detail = format!(
         "Postgres {} at {}, session ready in {}, one round trip {}",
@@ -50,9 +53,13 @@ fn connect(found: &Probe) -> Check {
         return Check::fail(NAME, "too_old", detail)
             .next(format!("update the server to Postgres {VERSION_MIN} or newer"));
     }
-    if found.read_only {
+    if found.read_only && !only_reads {
         return Check::fail(NAME, "read_only", format!("{detail}, and it refuses writes, as a standby does"))
             .next("name the primary server in DATABASE_URL, or all servers with target_session_attrs=read-write");
+    }
+    if found.round_trip > ROUND_TRIP_SLOW {
+        return Check::warn(NAME, "slow", format!("{detail}; under 10 ms is normal nearby"))
+            .next("bring the database nearer: reads do not wait for it, but each write waits for several round trips");
     }
     Check::ok(NAME, detail)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use a2a_core::ids::Namespace;
 use a2a_core::registry::RegistryStats;
 use a2a_core::time::Timestamp;
-use a2a_store::store::{Health, ToolUsageSummary};
+use a2a_store::store::{Health, OperationTiming, ToolUsageSummary};
 use a2a_store::writer::WriterCounts;
 
 use super::Hub;
@@ -34,6 +34,8 @@ pub struct HubStats {
     pub writer: Option<WriterCounts>,
     /// Tool calls of the last day, most used first.
     pub usage: Vec<ToolUsageSummary>,
+    /// What this process has done with the database, what took most time first.
+    pub operations: Vec<OperationTiming>,
 }
 
 /// How the database is.
@@ -92,6 +94,7 @@ impl Hub {
             },
             writer: Some(running.writer.counts()),
             usage,
+            operations: running.store.operation_timings(),
         })
     }
 }

@@ -3,9 +3,6 @@
 //! It launches this program twice over stdio, as two MCP clients would, and checks every step it shows: what it prints
 //! as done was seen to hold.
 
-mod client;
-mod roster;
-
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -18,7 +15,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use client::Client;
+use super::mcp_client::{self, Client, ClientError};
+use super::shipped;
 
 /// Acknowledged writes after which the writing process is killed.
 const KILL_AFTER_WRITES: usize = 400;
@@ -35,12 +33,15 @@ pub(crate) enum DemoError {
     /// A server did something else than it should.
     #[error("{0}")]
     Failed(String),
+    /// A server was not there, or said no.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The terminal went away.
     #[error("output: {0}")]
     Output(#[from] io::Error),
 }
 
-pub(super) fn failed(what: impl Into<String>) -> DemoError {
+fn failed(what: impl Into<String>) -> DemoError {
     DemoError::Failed(what.into())
 }
 
@@ -113,7 +114,10 @@ async fn launch(place: &Place, namespace: &str, name: &str) -> Result<Client, De
         }
         Place::Database(url) => environment.push(("DATABASE_URL", url.clone())),
     }
-    Client::launch(name, &environment).await
+    let mut command = tokio::process::Command::new(std::env::current_exe()?);
+    // The logs of the servers are part of what is shown.
+    command.arg("serve").envs(environment).stderr(std::process::Stdio::inherit());
+    Ok(Client::launch(name, command).await?)
 }
 
 async fn steps(place: &Place, namespace: &str, show: &mut Show<'_>) -> Result<(), DemoError> {
@@ -148,7 +152,7 @@ async fn steps(place: &Place, namespace: &str, show: &mut Show<'_>) -> Result<()
 
 /// Deploys the roster in one process and waits until the other one has it. Returns the last id.
 async fn deploy_roster(first: &Client, second: &Client, show: &mut Show<'_>) -> Result<String, DemoError> {
-    let roster = roster::documents()?;
+    let roster = shipped::agents().map_err(failed)?;
     show.title(&format!("claude-desktop deploys a roster of {} agents", roster.len()))?;
     let last = roster
         .last()
@@ -257,7 +261,7 @@ async fn kill_and_recover(
             loop {
                 let id = format!("stream-{:05}", stream.sent.fetch_add(1, Ordering::Relaxed));
                 let agent = json!({"id": id, "description": "One write of a stream that is cut off."});
-                if client::call(&peer, "agent_deploy", json!({"agents": [agent]})).await.is_err() {
+                if mcp_client::call(&peer, "agent_deploy", json!({"agents": [agent]})).await.is_err() {
                     return;
                 }
                 stream.acknowledged.lock().insert(id);

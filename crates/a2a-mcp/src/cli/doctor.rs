@@ -1,5 +1,7 @@
 //! `a2a-mcp doctor`: shows the checks of the engine, after those of the settings.
 
+mod clients;
+
 use a2a_core::error::Problem;
 use a2a_engine::config::Config;
 use a2a_engine::doctor::{self, Check, CheckStatus};
@@ -14,6 +16,9 @@ pub(super) struct Args {
     /// Print one JSON document
     #[arg(long)]
     json: bool,
+    /// End with 1 when there are warnings, too
+    #[arg(long)]
+    strict: bool,
 }
 
 pub(super) async fn run(
@@ -39,18 +44,30 @@ pub(super) async fn run(
         output::text(&format!("{:<12} ok    valid; agents are kept in {place}\n", "settings"))?;
     }
     let mut written = Ok(());
-    let checks = doctor::doctor(&config, |check| {
+    let mut checks = doctor::doctor(&config, |check| {
         if !args.json && written.is_ok() {
             written = output::text(&line(check));
         }
     })
     .await;
     written?;
+    let clients = clients::check(&config);
+    if !args.json {
+        output::text(&line(&clients))?;
+    }
+    checks.push(clients);
     let count = |status: CheckStatus| checks.iter().filter(|check| check.status == status).count();
     let (failed, warned) = (count(CheckStatus::Fail), count(CheckStatus::Warn));
+    let worst = if failed > 0 {
+        "fail"
+    } else if warned > 0 {
+        "warn"
+    } else {
+        "ok"
+    };
     if args.json {
         output::json(&json!({
-            "ok": failed == 0, "database": place, "storage": config.storage, "settings": shown, "checks": checks,
+            "ok": failed == 0, "worst": worst, "database": place, "storage": config.storage, "settings": shown, "checks": checks,
         }))?;
     } else {
         output::text(&match (failed, warned) {
@@ -60,6 +77,7 @@ pub(super) async fn run(
         })?;
     }
     Ok(match failed {
+        0 if args.strict && warned > 0 => Exit::Failed,
         0 => Exit::Done,
         _ if checks.iter().any(Check::is_fatal) => Exit::Database,
         _ => Exit::Failed,
@@ -104,5 +122,6 @@ fn line(check: &Check) -> String {
         CheckStatus::Skipped => "skip",
     };
     let next = check.next.as_ref().map_or_else(String::new, |next| format!("{:20}→ {next}\n", ""));
-    format!("{:<12} {status}  {}\n{next}", check.name, table::one_line(&check.detail))
+    let lines: String = check.lines.iter().map(|line| format!("{:20}- {}\n", "", table::one_line(line))).collect();
+    format!("{:<12} {status}  {}\n{lines}{next}", check.name, table::one_line(&check.detail))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use a2a_core::error::{Problem, Problems};
 use a2a_core::ids::Actor;
 use a2a_engine::config::{Config, Settings};
+use a2a_engine::maintenance;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Serialize;
@@ -32,7 +33,7 @@ const URL_SHOWN: &str = "(set; the password is not shown)";
 const OPERATOR_FILE: &str = "A2A_CONFIG";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 16] = [
+pub(crate) const VARIABLES: [(&str, &str); 17] = [
     ("DATABASE_URL", "database_url"),
     ("DATABASE_REPLICA_URL", "database_replica_url"),
     ("A2A_STORAGE", "storage"),
@@ -46,6 +47,7 @@ pub(crate) const VARIABLES: [(&str, &str); 16] = [
     ("A2A_MEMORIES_MAX", "memories_max"),
     ("A2A_AGENT_MEMORIES_MAX", "agent_memories_max"),
     ("A2A_LEARN", "learn"),
+    ("A2A_SLOW_QUERY_MS", "slow_query_ms"),
     ("A2A_TOOLS", "tools"),
     ("A2A_ACTOR", "actor"),
     ("A2A_LOG", "log"),
@@ -97,6 +99,9 @@ pub(crate) struct Args {
     /// Whether agents learn from how their steps end: true or false [default: true]
     #[arg(long, env = "A2A_LEARN", value_name = "BOOL", global = true, hide_env_values = true)]
     learn: Option<String>,
+    /// Milliseconds from which a statement of the database is logged as slow, 1 to 600000 [default: 1000]
+    #[arg(long, env = "A2A_SLOW_QUERY_MS", value_name = "MS", global = true, hide_env_values = true)]
+    slow_query_ms: Option<String>,
     /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
     #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
     tools: Option<String>,
@@ -147,11 +152,14 @@ impl Args {
             memories_max: self.memories_max.clone(),
             agent_memories_max: self.agent_memories_max.clone(),
             learn: self.learn.clone(),
+            slow_query_ms: self.slow_query_ms.clone(),
         };
         match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
                 // Ordering: before anything that logs. Standard output belongs to results and to the protocol.
                 log.install(filter, config.operator.redaction());
+                // Ordering: before the first connection is made.
+                maintenance::watch(config.slow_query).map_err(CliError::Failed)?;
                 Ok(config)
             }
             (config, filter) => {
@@ -169,7 +177,7 @@ impl Args {
                 path: "A2A_LOG".to_owned(),
                 message: format!(
                     "is {text:?} ({error}); use error, warn, info, debug, trace, or a filter such as \
-                     warn,a2a_store=debug"
+                     warn,a2a_sql=debug (every statement)"
                 ),
             })
         };
@@ -185,6 +193,22 @@ impl Args {
 
     pub(crate) fn database_url(&self) -> Option<String> {
         self.database_url.clone().filter(|url| !url.trim().is_empty())
+    }
+
+    /// The settings that decide where agents are kept, as far as they are set.
+    pub(crate) fn place(&self) -> Vec<(&'static str, String)> {
+        // Whoever takes these over has another working directory.
+        let absolute = |dir: &OsString| {
+            std::path::absolute(dir).ok().and_then(|dir| dir.to_str().map(str::to_owned)).filter(|_| !dir.is_empty())
+        };
+        let all = [
+            ("DATABASE_URL", set(&self.database_url)),
+            ("A2A_STORAGE", set(&self.storage)),
+            ("USE_PERSISTED_REGISTRY", set(&self.use_persisted_registry)),
+            ("A2A_DATA_DIR", self.data_dir.as_ref().and_then(absolute)),
+            ("A2A_NAMESPACE", set(&self.namespace)),
+        ];
+        all.into_iter().filter_map(|(variable, value)| Some((variable, value?))).collect()
     }
 
     pub(crate) fn actor_set(&self) -> Option<String> {
@@ -219,6 +243,7 @@ impl Args {
             "memories_max" => set(&self.memories_max),
             "agent_memories_max" => set(&self.agent_memories_max),
             "learn" => set(&self.learn),
+            "slow_query_ms" => set(&self.slow_query_ms),
             "tools" => set(&self.tools),
             "actor" => set(&self.actor),
             _ => set(&self.log),

@@ -33,7 +33,7 @@ pub(super) async fn run(config: Config) -> Result<Exit, CliError> {
         "worker started"
     );
     // A database that is away at first is waited for, as a supervisor that starts both at once expects.
-    let hub = Hub::open(config);
+    let hub = Hub::open(Config { process_kind: Some("worker"), ..config });
     let told = tokio::select! {
         () = ready(&hub) => signals.any().await,
         told = signals.any() => told,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use a2a_core::ids::Namespace;
 use a2a_core::input::ObjectReader;
-use a2a_engine::hub::{DatabaseStats, HubStats};
+use a2a_engine::hub::{DatabaseStats, HubStats, OperationTiming};
 use futures_util::FutureExt as _;
 use rmcp::handler::server::router::tool::ToolRoute;
 use schemars::JsonSchema;
@@ -15,6 +15,9 @@ use crate::tools::{Answer, Arguments, Call, Definition, Effect, Reply, read_name
 
 /// Names and counts shown of each list.
 const COUNTS_SHOWN: usize = 20;
+
+/// Operations shown, those that took most time.
+const OPERATIONS_SHOWN: usize = 8;
 
 /// All tools on the registry.
 pub(crate) fn routes() -> Vec<ToolRoute<Server>> {
@@ -55,6 +58,10 @@ struct StatsResult {
     /// Last 24 hours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     usage: Vec<UsageRow>,
+    /// What this process did with the database. Left out of the schema, where every word costs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(skip)]
+    operations: Vec<OperationRow>,
     server: &'static str,
 }
 
@@ -137,6 +144,23 @@ struct UsageRow {
     max_ms: f64,
 }
 
+#[derive(Debug, Serialize)]
+struct OperationRow {
+    operation: &'static str,
+    calls: u64,
+    errors: u64,
+    mean_ms: f64,
+    max_ms: f64,
+}
+
+impl From<OperationTiming> for OperationRow {
+    fn from(timing: OperationTiming) -> Self {
+        let OperationTiming { operation, calls, errors, total, longest } = timing;
+        let mean = total / u32::try_from(calls.max(1)).unwrap_or(u32::MAX);
+        Self { operation, calls, errors, mean_ms: millis(mean), max_ms: millis(longest) }
+    }
+}
+
 fn millis(duration: Duration) -> f64 {
     millis_of_micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
@@ -217,6 +241,7 @@ fn result(stats: HubStats) -> StatsResult {
                 max_ms: millis_of_micros(row.max_us),
             })
             .collect(),
+        operations: stats.operations.into_iter().take(OPERATIONS_SHOWN).map(OperationRow::from).collect(),
         server: concat!("a2a-mcp ", env!("CARGO_PKG_VERSION")),
     }
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 mod checks;
 mod postgres;
 
-const VARIABLES: [&str; 12] = [
+const VARIABLES: [&str; 13] = [
     "DATABASE_URL",
     "A2A_STORAGE",
     "USE_PERSISTED_REGISTRY",
@@ -20,6 +20,7 @@ const VARIABLES: [&str; 12] = [
     "A2A_CONFIG",
     "A2A_STEPS_MAX",
     "A2A_LEASE_MS",
+    "A2A_SLOW_QUERY_MS",
     "A2A_TOOLS",
     "A2A_ACTOR",
     "A2A_LOG",
@@ -84,6 +85,8 @@ impl Home {
         for variable in VARIABLES {
             command.env_remove(variable);
         }
+        // Nothing of the user who runs the tests is looked at.
+        command.env("HOME", self.path()).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
         command.env_remove("COLUMNS").env("A2A_DATA_DIR", self.data()).current_dir(self.path());
         command.envs(self.database_url.iter().map(|url| ("DATABASE_URL", url)));
         command.args(args).stdin(Stdio::null());

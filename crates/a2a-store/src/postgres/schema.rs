@@ -223,6 +223,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    processes (id) {
+        id -> Text,
+        kind -> Text,
+        host -> Text,
+        pid -> BigInt,
+        version -> Text,
+        schema -> Text,
+        mode -> Text,
+        namespace -> Text,
+        client -> Nullable<Text>,
+        started_at -> Timestamptz,
+        seen_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     memories (id) {
         id -> Text,
         namespace -> Text,

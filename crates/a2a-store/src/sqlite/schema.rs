@@ -208,6 +208,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    processes (id) {
+        id -> Text,
+        kind -> Text,
+        host -> Text,
+        pid -> BigInt,
+        version -> Text,
+        schema -> Text,
+        mode -> Text,
+        namespace -> Text,
+        client -> Nullable<Text>,
+        started_at -> BigInt,
+        seen_at -> BigInt,
+    }
+}
+
+diesel::table! {
     memories (id) {
         id -> Text,
         namespace -> Text,

@@ -56,7 +56,7 @@ impl Store {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        on_backend!(self, backend => backend.memory_commit(commands))
+        on_backend!(self, MemoryCommit, backend => backend.memory_commit(commands))
     }
 
     /// Counts recalls. They make no revision, and other processes learn of them when they load the memory anew.
@@ -67,7 +67,7 @@ impl Store {
         if touches.is_empty() {
             return Ok(());
         }
-        on_backend!(self, backend => backend.memories_touch(touches))
+        on_backend!(self, MemoriesTouch, backend => backend.memories_touch(touches))
     }
 
     /// Memories by their ids, forgotten ones too, in no order.
@@ -78,17 +78,17 @@ impl Store {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        on_backend!(self, backend => backend.memories_read(ids))
+        on_backend!(self, MemoriesRead, backend => backend.memories_read(ids))
     }
 
     /// Memories that were not forgotten and whose ids come after one, in the order of ids, a chunk at a time.
     pub(crate) async fn memories_after(&self, after: &str) -> Result<Vec<MemoryVersion>, StoreError> {
-        on_backend!(self, backend => backend.memories_after(after))
+        on_backend!(self, MemoriesAfter, backend => backend.memories_after(after))
     }
 
     /// The revisions of all memories that were not forgotten.
     pub(crate) async fn memory_revisions(&self) -> Result<Vec<MemoryRevision>, StoreError> {
-        on_backend!(self, backend => backend.memory_revisions())
+        on_backend!(self, MemoryRevisions, backend => backend.memory_revisions())
     }
 
     /// What agents have experienced: those that are named, or all.
@@ -96,6 +96,6 @@ impl Store {
         &self,
         agents: Option<&[AgentKey]>,
     ) -> Result<Vec<AgentExperience>, StoreError> {
-        on_backend!(self, backend => backend.experiences_read(agents))
+        on_backend!(self, ExperiencesRead, backend => backend.experiences_read(agents))
     }
 }

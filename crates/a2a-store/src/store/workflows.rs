@@ -156,7 +156,7 @@ impl Store {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        on_backend!(self, backend => backend.workflow_commit(commands))
+        on_backend!(self, WorkflowCommit, backend => backend.workflow_commit(commands))
     }
 
     /// A run, whether it goes on or has ended. Without `payloads` the inputs and outputs of its steps stay in the
@@ -166,7 +166,7 @@ impl Store {
     /// When the database can't be reached, or the run can't be read.
     pub async fn run_read(&self, id: &RunId, payloads: bool) -> Result<Option<RunState>, StoreError> {
         let ids = std::slice::from_ref(id);
-        on_backend!(self, backend => backend.runs_read(ids, payloads)).map(|mut runs| runs.pop())
+        on_backend!(self, RunsRead, backend => backend.runs_read(ids, payloads)).map(|mut runs| runs.pop())
     }
 
     /// Runs by their ids, in the order of the ids; those that there are not are left out.
@@ -174,7 +174,7 @@ impl Store {
     /// # Errors
     /// When the database can't be reached, or one of the runs can't be read.
     pub async fn runs_read(&self, ids: &[RunId], payloads: bool) -> Result<Vec<RunState>, StoreError> {
-        let mut runs = on_backend!(self, backend => backend.runs_read(ids, payloads))?;
+        let mut runs = on_backend!(self, RunsRead, backend => backend.runs_read(ids, payloads))?;
         runs.sort_by_cached_key(|state| ids.iter().position(|id| *id == state.run.id));
         Ok(runs)
     }
@@ -185,7 +185,7 @@ impl Store {
     /// When the database can't be reached.
     pub async fn runs_left_open(&self, limit: usize) -> Result<Vec<RunId>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        on_backend!(self, backend => backend.runs_left_open(limit))
+        on_backend!(self, RunsLeftOpen, backend => backend.runs_left_open(limit))
     }
 
     /// The input and output of one step, `None` when there is no such step.
@@ -193,7 +193,7 @@ impl Store {
     /// # Errors
     /// When the database can't be reached.
     pub async fn step_payloads(&self, run: &RunId, order: usize) -> Result<Option<StepPayloads>, StoreError> {
-        on_backend!(self, backend => backend.step_payloads(run, order))
+        on_backend!(self, StepPayloads, backend => backend.step_payloads(run, order))
     }
 
     /// Runs, newest first, that come after a cursor.
@@ -206,7 +206,7 @@ impl Store {
         after: Option<&RunCursor>,
         limit: usize,
     ) -> Result<RunPage, StoreError> {
-        on_backend!(self, backend => backend.runs_page(filter, after, limit))
+        on_backend!(self, RunsPage, backend => backend.runs_page(filter, after, limit))
     }
 
     /// The run that was started with an idempotency key.
@@ -214,7 +214,7 @@ impl Store {
     /// # Errors
     /// When the database can't be reached.
     pub async fn run_of_key(&self, namespace: &Namespace, key: &str) -> Result<Option<RunId>, StoreError> {
-        on_backend!(self, backend => backend.run_of_key(namespace, key))
+        on_backend!(self, RunOfKey, backend => backend.run_of_key(namespace, key))
     }
 
     /// Ids of runs that begin with a text, sorted: one that is the text itself comes first.
@@ -223,7 +223,7 @@ impl Store {
     /// When the database can't be reached.
     pub async fn run_ids(&self, prefix: &RunId, limit: usize) -> Result<Vec<RunId>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        on_backend!(self, backend => backend.run_ids(prefix, limit))
+        on_backend!(self, RunIds, backend => backend.run_ids(prefix, limit))
     }
 
     /// The revisions of a workflow, newest first, starting below `before` when it is given.
@@ -237,7 +237,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<WorkflowVersion>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        on_backend!(self, backend => backend.workflow_history(key, before.unwrap_or(i64::MAX), limit))
+        on_backend!(self, WorkflowHistory, backend => backend.workflow_history(key, before.unwrap_or(i64::MAX), limit))
     }
 
     /// One revision of a workflow.

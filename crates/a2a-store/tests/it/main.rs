@@ -10,6 +10,7 @@
 
 mod document;
 mod process;
+mod processes;
 mod workflow_document;
 mod world;
 

@@ -9,10 +9,23 @@ use rmcp::{RoleClient, ServiceExt as _};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use super::{DemoError, failed};
-
 /// A healthy server ends by itself far sooner.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What did not work.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct ClientError(String);
+
+fn failed(what: impl Into<String>) -> ClientError {
+    ClientError(what.into())
+}
+
+impl From<std::io::Error> for ClientError {
+    fn from(error: std::io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// A client and its server process.
 pub(super) struct Client {
@@ -21,21 +34,14 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Launches this program as `a2a-mcp serve` with more environment, and opens the session.
-    pub(super) async fn launch(name: &str, environment: &[(&str, String)]) -> Result<Self, DemoError> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .envs(environment.iter().map(|(key, value)| (key, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            // The logs of the servers are part of what is shown.
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true)
-            .spawn()?;
+    /// Launches a server, whose standard error the command may redirect, and opens the session.
+    pub(super) async fn launch(name: &str, mut command: Command) -> Result<Self, ClientError> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let (Some(output), Some(input)) = (child.stdout.take(), child.stdin.take()) else {
             return Err(failed("the server process has no standard streams"));
         };
-        let config = ClientConfig::new(ClientCapabilities::default(), Implementation::new(name, "demo"));
+        let config =
+            ClientConfig::new(ClientCapabilities::default(), Implementation::new(name, env!("CARGO_PKG_VERSION")));
         let service = config
             .serve((output, input))
             .await
@@ -51,17 +57,23 @@ impl Client {
         self.service.peer().clone()
     }
 
-    pub(super) async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
+    /// How many tools the server offers.
+    pub(super) async fn tools(&self) -> Result<usize, ClientError> {
+        let tools = self.service.peer().list_all_tools().await;
+        tools.map(|tools| tools.len()).map_err(|error| failed(format!("tools/list: {error}")))
+    }
+
+    pub(super) async fn call(&self, tool: &'static str, arguments: Value) -> Result<Value, ClientError> {
         call(self.service.peer(), tool, arguments).await
     }
 
     /// Kills the server process with SIGKILL.
-    pub(super) async fn kill(&mut self) -> Result<(), DemoError> {
+    pub(super) async fn kill(&mut self) -> Result<(), ClientError> {
         Ok(self.child.kill().await?)
     }
 
     /// Closes the stream, as a client does that ends, and returns how long the server took to end.
-    pub(super) async fn leave(mut self) -> Result<Duration, DemoError> {
+    pub(super) async fn leave(mut self) -> Result<Duration, ClientError> {
         let started = Instant::now();
         self.service.cancel().await.map_err(|error| failed(format!("the session could not be closed: {error}")))?;
         let status = tokio::time::timeout(LEAVE_LIMIT, self.child.wait())
@@ -75,7 +87,7 @@ impl Client {
 }
 
 /// Calls a tool and returns its structured result.
-pub(super) async fn call(peer: &Peer<RoleClient>, tool: &'static str, arguments: Value) -> Result<Value, DemoError> {
+pub(super) async fn call(peer: &Peer<RoleClient>, tool: &'static str, arguments: Value) -> Result<Value, ClientError> {
     let Value::Object(arguments) = arguments else {
         return Err(failed("arguments are an object"));
     };

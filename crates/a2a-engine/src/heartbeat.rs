@@ -1,0 +1,116 @@
+//! A sign of life in the database, for those who look after it: `doctor` lists what each running process uses.
+//!
+//! Nothing depends on it. A sign that can't be given is left out, and the next one comes at its time.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use a2a_store::error::StoreError;
+use a2a_store::store::{Location, ProcessInfo, Store};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::maintenance;
+
+/// Often enough for people, and rare beside everything else.
+const INTERVAL: Duration = Duration::from_secs(15);
+/// A process that was silent for longer is taken for dead by `doctor`: three signs are missing.
+pub(crate) const SILENT: Duration = Duration::from_secs(45);
+/// A sign that takes longer is given up.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Longer names of clients are cut.
+const CLIENT_CHARS_MAX: usize = 200;
+
+/// What is known of the client of this process.
+#[derive(Debug, Default)]
+pub(crate) struct ClientName {
+    name: OnceLock<String>,
+    told: Notify,
+}
+
+impl ClientName {
+    /// The first name counts.
+    pub(crate) fn tell(&self, name: &str) {
+        if self.name.set(name.chars().take(CLIENT_CHARS_MAX).collect()).is_ok() {
+            self.told.notify_one();
+        }
+    }
+}
+
+/// The task that gives the signs.
+#[derive(Debug)]
+pub(crate) struct Heartbeat {
+    store: Store,
+    id: String,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Heartbeat {
+    /// Starts it, unless this process is no server or keeps nothing in a database.
+    pub(crate) fn start(config: &Config, store: Store, client: Arc<ClientName>) -> Option<Self> {
+        let kind = config.process_kind?;
+        if matches!(config.location, Location::Memory) || store.is_read_only() {
+            return None;
+        }
+        let id = uuid::Uuid::now_v7().to_string();
+        let info = ProcessInfo {
+            id: id.clone(),
+            kind: kind.to_owned(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: i64::from(std::process::id()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            schema: String::new(),
+            mode: config.storage.to_string(),
+            namespace: config.namespace.to_string(),
+            client: None,
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(store.clone(), info, client, stop.clone()));
+        Some(Self { store, id, stop, task: Mutex::new(Some(task)) })
+    }
+
+    /// Ends it and takes the row away, within a time.
+    pub(crate) async fn leave(&self, limit: Duration) {
+        // Ordering: a sign that is under way would bring the row back.
+        self.stop.cancel();
+        let task = self.task.lock().take();
+        let left = timeout(limit, async {
+            if let Some(task) = task {
+                task.await.map_err(|error| StoreError::Task(error.to_string()))?;
+            }
+            self.store.process_leave(&self.id).await
+        });
+        match left.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the row of this process was not taken away"),
+            Err(_) => tracing::debug!("the row of this process was not taken away in time"),
+        }
+    }
+}
+
+async fn run(store: Store, mut info: ProcessInfo, client: Arc<ClientName>, stop: CancellationToken) {
+    if let Ok(known) = maintenance::migrate_known().await {
+        info.schema = known.last().map(|step| step.name.clone()).unwrap_or_default();
+    }
+    let mut ticks = interval(INTERVAL);
+    // A machine that has slept owes no signs.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+            () = client.told.notified() => {}
+        }
+        info.client = client.name.get().cloned();
+        match timeout(LIMIT, store.process_beat(&info)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "no sign of life was given"),
+            Err(_) => tracing::debug!("a sign of life took too long"),
+        }
+    }
+}

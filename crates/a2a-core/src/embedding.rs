@@ -6,16 +6,21 @@
 
 mod alignment;
 mod characters;
+mod model;
 mod table;
 mod tokenizer;
 mod vectors;
+mod word_pieces;
 
 use std::sync::LazyLock;
 
 use table::Table;
 
 pub(crate) use alignment::Alignment;
+pub(crate) use model::ModelVectors;
+pub use model::{MODEL_DIMENSIONS_MAX, ModelVector};
 pub(crate) use vectors::{Head, Vectors};
+pub use word_pieces::WordPieces;
 
 /// How many numbers a vector has.
 pub const DIMENSIONS: usize = 128;
@@ -65,21 +70,9 @@ impl Vector {
     /// Takes a direction; `None` when it has none.
     #[must_use]
     pub fn of(direction: &[f32; DIMENSIONS]) -> Option<Self> {
-        let norm = direction.iter().map(|x| x * x).sum::<f32>().sqrt();
-        let most = direction.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        // Below this there are only rounding errors.
-        if !norm.is_finite() || norm < 1e-9 {
-            return None;
-        }
-        let step = most / 127.0;
-        let mut whole = [0i8; DIMENSIONS];
-        for (place, x) in whole.iter_mut().zip(direction) {
-            // Within -127 to 127 by the choice of the step.
-            *place = (x / step).round() as i8;
-        }
-        // The length of what was rounded, so that the cosine with itself is exactly 1.
-        let rounded = whole.iter().map(|x| f32::from(*x) * f32::from(*x)).sum::<f32>().sqrt();
-        Some(Self { whole, scale: 1.0 / rounded })
+        let mut whole = [0; DIMENSIONS];
+        let scale = rounded(direction, &mut whole)?;
+        Some(Self { whole, scale })
     }
 
     /// The cosine of the angle between two vectors, -1 to 1.
@@ -99,9 +92,32 @@ impl Vector {
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let bytes: [u8; DIMENSIONS] = bytes.try_into().ok()?;
         let whole = bytes.map(u8::cast_signed);
-        let length = whole.iter().map(|x| f32::from(*x) * f32::from(*x)).sum::<f32>().sqrt();
+        let length = length_of(&whole);
         (length > 0.0).then(|| Self { whole, scale: 1.0 / length })
     }
+}
+
+/// Rounds a direction to bytes, and returns what they are multiples of, so that the length is one; `None` when it has no
+/// direction.
+fn rounded(direction: &[f32], whole: &mut [i8]) -> Option<f32> {
+    let norm = direction.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let most = direction.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+    // Below this there are only rounding errors.
+    if !norm.is_finite() || norm < 1e-9 {
+        return None;
+    }
+    let step = most / 127.0;
+    for (place, x) in whole.iter_mut().zip(direction) {
+        // Within -127 to 127 by the choice of the step.
+        *place = (x / step).round() as i8;
+    }
+    // The length of what was rounded, so that the cosine with itself is exactly 1.
+    Some(1.0 / length_of(whole))
+}
+
+fn length_of(whole: &[i8]) -> f32 {
+    // Exact, however many numbers there are.
+    (whole.iter().map(|x| i32::from(*x) * i32::from(*x)).sum::<i32>() as f32).sqrt()
 }
 
 /// The inner product. Products of bytes fit 16 bits and their sums 32, which is what vector instructions multiply and

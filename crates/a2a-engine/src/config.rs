@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use a2a_core::embedding::MODEL_DIMENSIONS_MAX;
 use a2a_core::error::{Problem, Problems};
 use a2a_core::ids::Namespace;
 use a2a_core::limits;
@@ -12,7 +13,8 @@ use a2a_store::database_url::DatabaseUrl;
 use a2a_store::store::Location;
 use serde::Serialize;
 
-use crate::operator::OperatorFile;
+use crate::embedder::{EmbedderSettings, ExternalSettings};
+use crate::operator::{OperatorFile, Secret};
 use crate::runner::RunnerSettings;
 
 /// How agents are kept.
@@ -68,6 +70,14 @@ pub struct Settings {
     pub learn: Option<String>,
     /// `A2A_SLOW_QUERY_MS`
     pub slow_query_ms: Option<String>,
+    /// `A2A_EMBEDDINGS_URL`
+    pub embeddings_url: Option<String>,
+    /// `A2A_EMBEDDINGS_MODEL`
+    pub embeddings_model: Option<String>,
+    /// `A2A_EMBEDDINGS_KEY`
+    pub embeddings_key: Option<Secret>,
+    /// `A2A_EMBEDDINGS_DIMENSIONS`
+    pub embeddings_dimensions: Option<String>,
 }
 
 /// How much is remembered. When a limit is reached, what is worth least is forgotten.
@@ -98,6 +108,10 @@ pub struct Config {
     pub memory: MemoryLimits,
     /// Whether agents learn from how their steps end.
     pub learn: bool,
+    /// The model that reads memories; without one it is the built-in table.
+    pub embedder: Option<EmbedderSettings>,
+    /// Whether this process takes its turn in having it read them.
+    pub reads_memories: bool,
     /// What its executors may do.
     pub operator: Arc<OperatorFile>,
     /// A statement that takes as long is logged as a warning.
@@ -239,6 +253,20 @@ impl Config {
             &SLOW_QUERY_RANGE_MS,
             &mut problem,
         );
+        let dimensions = number(
+            "A2A_EMBEDDINGS_DIMENSIONS",
+            "a number",
+            settings.embeddings_dimensions.as_deref(),
+            &(1..=MODEL_DIMENSIONS_MAX),
+            &mut problem,
+        );
+        let embedder = match embedder(settings, dimensions) {
+            Ok(embedder) => embedder,
+            Err(found) => {
+                problems.extend(found);
+                None
+            }
+        };
         let operator = match OperatorFile::find(settings.operator_file.as_deref()) {
             Ok(operator) => Arc::new(operator),
             Err(found) => {
@@ -256,6 +284,8 @@ impl Config {
                 runner,
                 memory,
                 learn,
+                embedder,
+                reads_memories: storage != StorageMode::Replica,
                 operator,
                 slow_query: slow_query_ms.map_or(SLOW_QUERY_DEFAULT, Duration::from_millis),
                 process_kind: None,
@@ -269,6 +299,26 @@ impl Config {
 #[must_use]
 pub fn database_url_shown(url: &str) -> Option<String> {
     DatabaseUrl::parse(url.trim()).ok().map(|url| url.display_safe())
+}
+
+/// The model that the settings name.
+fn embedder(settings: &Settings, dimensions: Option<usize>) -> Result<Option<EmbedderSettings>, Vec<Problem>> {
+    let set =
+        |text: &'_ Option<String>| text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
+    let (model, key) = (set(&settings.embeddings_model), &settings.embeddings_key);
+    let key = key.as_ref().map(|key| Secret::new(key.expose().trim())).filter(|key| !key.expose().is_empty());
+    match set(&settings.embeddings_url) {
+        Some(url) => {
+            let external = ExternalSettings::new(&url, model.as_deref(), key.as_ref(), dimensions)?;
+            Ok(Some(EmbedderSettings::External(external)))
+        }
+        // A key alone does nothing and does no harm.
+        None if model.is_some() => {
+            let message = "is set, but A2A_EMBEDDINGS_URL is not; set both or none".to_owned();
+            Err(vec![Problem { path: "A2A_EMBEDDINGS_MODEL".to_owned(), message }])
+        }
+        None => Ok(None),
+    }
 }
 
 /// A number within a range, `None` when it is not set.
@@ -333,6 +383,10 @@ mod tests {
             agent_memories_max: text("many"),
             learn: text("no"),
             slow_query_ms: text("0"),
+            embeddings_url: text("http://example.org/v1"),
+            embeddings_model: None,
+            embeddings_key: Some(Secret::new("two\nlines")),
+            embeddings_dimensions: text("0"),
         };
         let problems = Config::new(&settings).unwrap_err();
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
@@ -350,6 +404,10 @@ mod tests {
             "A2A_AGENT_MEMORIES_MAX",
             "A2A_LEARN",
             "A2A_SLOW_QUERY_MS",
+            "A2A_EMBEDDINGS_URL",
+            "A2A_EMBEDDINGS_MODEL",
+            "A2A_EMBEDDINGS_KEY",
+            "A2A_EMBEDDINGS_DIMENSIONS",
         ] {
             assert!(named.contains(&name), "{name} not in {named:?}");
         }

@@ -193,6 +193,9 @@ pub async fn doctor(config: &Config, told: impl FnMut(&Check)) -> Vec<Check> {
                     findings.add(freshness(config, &hub).await);
                 }
             }
+            if let Some(check) = embeddings(&hub).await {
+                findings.add(check);
+            }
             hub.close().await;
         }
         None => findings.skip(&["agents", "freshness"], "needs the agents"),
@@ -288,6 +291,20 @@ async fn load(config: &Config) -> (Check, Option<Hub>) {
         }
     };
     (check, Some(hub))
+}
+
+/// Whether the model that the operator has chosen reads.
+async fn embeddings(hub: &Hub) -> Option<Check> {
+    const NAME: &str = "embeddings";
+    let start = Instant::now();
+    let read = hub.embedding_probe().await?;
+    let (took, stats) = (start.elapsed(), hub.embedding_stats()?);
+    let counts = format!("{}; {} memories read, {} waiting", stats.model, stats.read, stats.waiting);
+    Some(match read {
+        Ok(dimensions) => Check::ok(NAME, format!("{counts}; {dimensions} dimensions, a question in {}", shown(took))),
+        Err(error) => Check::warn(NAME, "failed", format!("{counts}; {error}"))
+            .next("look at A2A_EMBEDDINGS_URL, _MODEL and _KEY; until it works recall uses the built-in table"),
+    })
 }
 
 /// How long it takes until a second system, with connections of its own, sees a write of the first.

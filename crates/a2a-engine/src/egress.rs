@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use reqwest::{Client, Response, Url};
 
 pub use address::{Reach, reach};
+pub(crate) use client::own_client;
 pub use origin::{Origin, OriginPattern};
 pub use resolver::{Resolver, SystemResolver};
 

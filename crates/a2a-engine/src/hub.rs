@@ -31,9 +31,12 @@ use a2a_store::writer::Writer;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, StorageMode};
 use crate::contacts::Contacts;
+use crate::embedder::Embeddings;
+use crate::embedder::reader::Reader;
 use crate::error::HubError;
 use crate::executors::Executors;
 use crate::heartbeat::{ClientName, Heartbeat};
@@ -75,10 +78,13 @@ struct Inner {
     workflows: Arc<WorkflowView>,
     memories: Arc<MemoryView>,
     recalled: recall::RecalledTexts,
+    embeddings: Option<Arc<Embeddings>>,
     feed: Arc<FeedStatus>,
     client: Arc<ClientName>,
     running: OnceLock<Running>,
     shutdown: CancellationToken,
+    /// Those that give something back at the end.
+    tasks: TaskTracker,
 }
 
 impl std::fmt::Debug for Inner {
@@ -105,16 +111,20 @@ impl Hub {
     /// there. Must be called within a tokio runtime.
     #[must_use]
     pub fn open(config: Config) -> Self {
+        let embeddings = config.embedder.as_ref().map(|settings| Arc::new(Embeddings::new(settings)));
+        let model = embeddings.as_ref().map(|embeddings| embeddings.name().clone());
         let inner = Arc::new(Inner {
             config,
             cache: Arc::new(Cache::new(Registry::new())),
             workflows: Arc::default(),
-            memories: Arc::default(),
+            memories: Arc::new(MemoryView::of_model(model)),
             recalled: recall::RecalledTexts::default(),
+            embeddings,
             feed: Arc::default(),
             client: Arc::default(),
             running: OnceLock::new(),
             shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
         });
         tokio::spawn(run(inner.clone()));
         Self { inner }
@@ -227,6 +237,11 @@ impl Hub {
             );
         }
         self.inner.shutdown.cancel();
+        if self.inner.running.get().is_some()
+            && tokio::time::timeout(RELEASE_LIMIT, self.inner.tasks.wait()).await.is_err()
+        {
+            tracing::debug!("a task in the background has not ended in time");
+        }
     }
 }
 
@@ -256,6 +271,17 @@ async fn run(inner: Arc<Inner>) {
         tracing::error!("the system was started twice");
         return;
     }
+    if let Some(embeddings) = inner.embeddings.as_ref().filter(|_| inner.config.reads_memories) {
+        let reader = Reader::new(
+            embeddings.clone(),
+            store.clone(),
+            inner.memories.clone(),
+            committed.clone(),
+            inner.shutdown.clone(),
+        );
+        inner.tasks.spawn(reader.run());
+    }
+    inner.tasks.close();
     feed::run(
         store,
         inner.cache.clone(),

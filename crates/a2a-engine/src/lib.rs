@@ -13,6 +13,7 @@ pub mod config;
 mod contacts;
 pub mod doctor;
 pub mod egress;
+pub mod embedder;
 pub mod error;
 pub mod executors;
 mod heartbeat;

@@ -56,6 +56,7 @@ use std::time::Duration;
 use a2a_core::error::Problems;
 use reqwest::header::HeaderMap;
 
+pub(crate) use redaction::CUT;
 pub use redaction::Redaction;
 pub use secret::Secret;
 

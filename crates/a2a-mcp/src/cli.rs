@@ -359,8 +359,9 @@ async fn open(mut config: Config) -> Result<Hub, CliError> {
     Ok(hub)
 }
 
-/// A command that ends in a moment takes no step of a run: it would give it back half done.
+/// A command that ends in a moment takes no step of a run and has no model read memories: it would give it back half done.
 fn only_looking(mut config: Config) -> Config {
     config.runner.steps_max = 0;
+    config.reads_memories = false;
     config
 }

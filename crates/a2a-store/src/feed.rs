@@ -71,6 +71,8 @@ pub(crate) enum FeedRow {
     Step { run: RunId, order: usize, revision: Revision },
     /// A memory was written or has gone.
     Memory(MemoryId, Revision),
+    /// A model has read a memory.
+    MemoryEmbedding(MemoryId),
     /// An agent has learned.
     Personality(AgentKey, Revision),
 }
@@ -87,6 +89,7 @@ impl FeedRow {
             }
             "run" => Some(Self::Run { id: RunId::from_stored(id), revision, ended: op == "remove" }),
             "memory" => Some(Self::Memory(MemoryId::from_stored(id), revision)),
+            "memory_embedding" => Some(Self::MemoryEmbedding(MemoryId::from_stored(id))),
             "personality" => Some(Self::Personality(stored_key(namespace, id), revision)),
             "step" => read_step_log_id(&id).map(|(run, order)| Self::Step { run, order, revision }),
             _ => None,
@@ -379,6 +382,8 @@ async fn follow(
                 // Ordering: after the agents, because what is older than the agent is refused.
                 check_feed::apply_changes(&mut session, cache, &rows).await?;
                 memory_feed::apply_changes(&mut session, memories, &rows).await?;
+                // Ordering: after the memories, because a vector of one that is not there is dropped.
+                memory_feed::apply_vectors(store, memories, &rows).await?;
             }
             Poll::Reconcile => reconcile_all(store, &mut session, cache, workflows, memories, status).await?,
         }

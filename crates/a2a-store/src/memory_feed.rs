@@ -38,9 +38,17 @@ pub(crate) async fn load_all(store: Store, view: Arc<MemoryView>, shutdown: Canc
             loaded = load(&store, &view) => loaded,
         };
         match loaded {
-            Ok(()) => return view.all_loaded(),
+            Ok(()) => break view.all_loaded(),
             Err(error) => tracing::warn!(%error, "the memories can't be loaded; trying again"),
         }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(RETRY) => {}
+        }
+    }
+    // Recall works without.
+    while let Err(error) = adopt_vectors(&store, &view).await {
+        tracing::warn!(%error, "the vectors of the model can't be loaded; trying again");
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(RETRY) => {}
@@ -124,6 +132,37 @@ pub(crate) async fn apply_changes(
     Ok(())
 }
 
+/// Takes over the vectors that the log says are there.
+pub(crate) async fn apply_vectors(store: &Store, view: &MemoryView, rows: &[FeedRow]) -> Result<(), StoreError> {
+    if view.model().is_none() {
+        return Ok(());
+    }
+    let told = |row: &FeedRow| if let FeedRow::MemoryEmbedding(id) = row { Some(id.clone()) } else { None };
+    let told: Vec<MemoryId> = rows.iter().filter_map(told).collect();
+    let unknown: Vec<MemoryId> = {
+        let index = view.read();
+        told.into_iter().filter(|id| !index.has_model_vector(id.as_str())).collect()
+    };
+    read_vectors(store, view, &unknown).await
+}
+
+/// Takes over the vectors that the database has of memories that have none here.
+async fn adopt_vectors(store: &Store, view: &MemoryView) -> Result<(), StoreError> {
+    if view.model().is_none() {
+        return Ok(());
+    }
+    let lacking: Vec<MemoryId> = view.read().without_model_vector(|_| true).map(|memory| memory.id.clone()).collect();
+    read_vectors(store, view, &lacking).await
+}
+
+async fn read_vectors(store: &Store, view: &MemoryView, ids: &[MemoryId]) -> Result<(), StoreError> {
+    let Some(model) = view.model() else { return Ok(()) };
+    for part in ids.chunks(FETCH_KEYS_MAX) {
+        view.set_model_vectors(&store.memory_vectors_read(model, part).await?);
+    }
+    Ok(())
+}
+
 /// What the cache has before the database is read for a comparison.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -184,5 +223,5 @@ pub(crate) async fn reconcile(store: &Store, view: &MemoryView, before: &Known) 
         });
     });
     view.apply(stored.into_iter().map(Arc::new).map(MemoryCommitted::Experience));
-    Ok(())
+    adopt_vectors(store, view).await
 }

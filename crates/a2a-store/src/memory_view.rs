@@ -4,19 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use a2a_core::ids::AgentKey;
+use a2a_core::embedding::ModelVector;
+use a2a_core::ids::{AgentKey, MemoryId};
 use a2a_core::memory::command::MemoryCommitted;
 use a2a_core::memory::experience::AgentExperience;
 use a2a_core::memory::recall::{CommittedMemory, MemoryIndex, Reading};
 use a2a_core::time::Timestamp;
 use parking_lot::{RwLock, RwLockReadGuard};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The experiences of all agents.
 pub type Experiences = HashMap<AgentKey, Arc<AgentExperience>>;
 
 /// Memories put into the index under one lock, so that readers wait for microseconds and not for a whole batch.
 const APPLY_MEMORIES_MAX: usize = 32;
+/// The same for vectors, which are only copied.
+const SET_VECTORS_MAX: usize = 128;
 
 /// The memories in memory. Written by the memory writer and the feed, read by everybody. The locks are held for
 /// microseconds, never while waiting.
@@ -25,6 +28,8 @@ pub struct MemoryView {
     index: RwLock<MemoryIndex>,
     experiences: RwLock<Experiences>,
     loaded: Loaded,
+    model: Option<Arc<str>>,
+    news: Notify,
 }
 
 struct Loaded(watch::Sender<bool>);
@@ -42,6 +47,35 @@ impl std::fmt::Debug for MemoryView {
 }
 
 impl MemoryView {
+    /// An empty view, with vectors of an embedding model if it is to have any.
+    #[must_use]
+    pub fn of_model(model: Option<Arc<str>>) -> Self {
+        Self { model, ..Self::default() }
+    }
+
+    /// The embedding model whose vectors it has.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Until there may be memories that the model has not read.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Takes over vectors of the model.
+    pub fn set_model_vectors(&self, vectors: &[(MemoryId, ModelVector)]) {
+        for part in vectors.chunks(SET_VECTORS_MAX) {
+            let mut index = self.index.write();
+            for (id, vector) in part {
+                if !index.set_model_vector(id.as_str(), vector) && index.get(id.as_str()).is_some() {
+                    tracing::debug!(%id, dimensions = vector.dimensions(), "a vector does not fit the others");
+                }
+            }
+        }
+    }
+
     /// Reads the index; the guard must not be held across a wait.
     pub fn read(&self) -> RwLockReadGuard<'_, MemoryIndex> {
         self.index.read()
@@ -108,6 +142,9 @@ impl MemoryView {
             for (memory, reading) in part {
                 index.apply_read(memory, reading, now);
             }
+        }
+        if self.model.is_some() {
+            self.news.notify_one();
         }
     }
 

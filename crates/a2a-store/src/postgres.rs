@@ -3,6 +3,7 @@
 mod agent_checks;
 mod commit;
 pub mod connect;
+mod embeddings;
 mod feed;
 mod memories;
 mod processes;

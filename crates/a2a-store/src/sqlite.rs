@@ -5,6 +5,7 @@
 
 mod agent_checks;
 mod commit;
+mod embeddings;
 mod feed;
 mod memories;
 mod processes;

@@ -243,6 +243,7 @@ impl Store {
     }
 }
 
+pub(crate) mod embeddings;
 pub(crate) mod memories;
 pub(crate) mod workflows;
 

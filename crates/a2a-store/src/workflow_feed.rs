@@ -103,7 +103,11 @@ fn wanted(cache: &WorkflowCache, rows: &[FeedRow]) -> Wanted {
     let mut steps: BTreeSet<(&RunId, usize)> = BTreeSet::new();
     for row in rows {
         match row {
-            FeedRow::Agent(..) | FeedRow::AgentCheck(..) | FeedRow::Memory(..) | FeedRow::Personality(..) => {}
+            FeedRow::Agent(..)
+            | FeedRow::AgentCheck(..)
+            | FeedRow::Memory(..)
+            | FeedRow::MemoryEmbedding(_)
+            | FeedRow::Personality(..) => {}
             FeedRow::Workflow(key, revision) => {
                 if cache.workflow_revision(key).is_none_or(|known| known < *revision) {
                     workflows.insert(key);

@@ -9,6 +9,7 @@
 //! | [`binary`] | where the server binary is |
 //! | [`sqlite_wal`] | what a SQLite database has committed, transaction by transaction |
 //! | [`wait`] | waiting for a condition, with a limit |
+//! | [`embeddings`] | an endpoint for embeddings that counts what it has read |
 //! | [`webhook`] | a webhook that counts its effects by idempotency key |
 //! | [`figure`] | how often a test repeats what it proves |
 //!
@@ -26,6 +27,7 @@
 )]
 
 pub mod binary;
+pub mod embeddings;
 pub mod fault_proxy;
 pub mod figure;
 pub mod history;

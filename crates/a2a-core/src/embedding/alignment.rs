@@ -55,7 +55,7 @@ impl Alignment {
     pub(crate) fn with(&mut self, text: &str) -> f32 {
         let Self { table, tokens, known, .. } = self;
         let mut best: Each = [0.0; QUESTION_TOKENS_MAX];
-        tokenizer::tokens(beginning(text, TEXT_BYTES_MAX), table, &mut |token| {
+        tokenizer::tokens(beginning(text, TEXT_BYTES_MAX), *table, &mut |token| {
             let answers = known.entry(token).or_insert_with(|| answers(table, tokens, token));
             for (best, answer) in best.iter_mut().zip(answers) {
                 *best = if *answer > *best { *answer } else { *best };

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::characters::Characters;
+use super::tokenizer::Vocabulary;
 use super::{DIMENSIONS, dot};
 
 const MAGIC: &[u8] = b"A2AEMB01";
@@ -19,7 +20,7 @@ pub(super) struct Table {
     /// The length of each row, in its own numbers.
     lengths: Box<[f32]>,
     /// How many bytes the longest token has.
-    pub(super) longest: usize,
+    longest: usize,
     pub(super) characters: Characters,
 }
 
@@ -71,10 +72,6 @@ impl Table {
         Some(Self { tokens, scales, rows, lengths, longest, characters })
     }
 
-    pub(super) fn token(&self, text: &str) -> Option<Token> {
-        self.tokens.get(text).copied()
-    }
-
     /// The numbers of a token's vector, and what they are multiples of.
     pub(super) fn row(&self, token: Token) -> Option<(&[i8; DIMENSIONS], f32)> {
         self.rows.get(token as usize).zip(self.scales.get(token as usize).copied())
@@ -91,6 +88,24 @@ impl Table {
         for (place, x) in sum.iter_mut().zip(row) {
             *place += f32::from(*x) * scale;
         }
+    }
+}
+
+impl Vocabulary for Table {
+    fn token(&self, text: &str) -> Option<Token> {
+        self.tokens.get(text).copied()
+    }
+
+    fn unknown(&self) -> Option<Token> {
+        None
+    }
+
+    fn longest(&self) -> usize {
+        self.longest
+    }
+
+    fn characters(&self) -> &Characters {
+        &self.characters
     }
 }
 

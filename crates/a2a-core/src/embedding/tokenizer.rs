@@ -3,36 +3,48 @@
 //! A crate that does this brings a regular expression engine and a parser of its file format along; the rules themselves
 //! are few, and a test holds them against the reference.
 
-use super::characters::{hangul_parts, is_chinese};
-use super::table::{Table, Token};
+use super::characters::{Characters, hangul_parts, is_chinese};
+use super::table::Token;
 
 /// A word of more characters is read as unknown, and unknown means nothing to the table.
 const WORD_CHARS_MAX: usize = 100;
 
-/// Calls `emit` with each token of `text` that the table knows.
-pub(super) fn tokens(text: &str, table: &Table, emit: &mut impl FnMut(Token)) {
-    let mut cutter = Cutter { table, word: String::new(), chars: 0, piece: String::new() };
+/// The tokens that a model knows.
+pub(super) trait Vocabulary {
+    /// The number of a token.
+    fn token(&self, text: &str) -> Option<Token>;
+    /// The one that stands for words that are not known, if that has a meaning.
+    fn unknown(&self) -> Option<Token>;
+    /// How many bytes the longest token has.
+    fn longest(&self) -> usize;
+    /// What the tokenizer has to know of Unicode.
+    fn characters(&self) -> &Characters;
+}
+
+/// Calls `emit` with each token of `text` that the vocabulary knows.
+pub(super) fn tokens<V: Vocabulary>(text: &str, vocabulary: &V, emit: &mut impl FnMut(Token)) {
+    let mut cutter = Cutter { vocabulary, word: String::new(), chars: 0, piece: String::new() };
     for c in text.chars() {
         cutter.read(c, emit);
     }
     cutter.end_word(emit);
 }
 
-struct Cutter<'t> {
-    table: &'t Table,
+struct Cutter<'v, V> {
+    vocabulary: &'v V,
     /// The word that is being read, in lower case and without accents.
     word: String,
     chars: usize,
     piece: String,
 }
 
-impl Cutter<'_> {
+impl<V: Vocabulary> Cutter<'_, V> {
     fn read(&mut self, c: char, emit: &mut impl FnMut(Token)) {
         if c.is_ascii_lowercase() || c.is_ascii_digit() {
             self.push(c);
             return;
         }
-        let characters = &self.table.characters;
+        let characters = self.vocabulary.characters();
         if c == '\0' || c == '\u{FFFD}' || characters.is_control(c) {
             return;
         }
@@ -60,7 +72,7 @@ impl Cutter<'_> {
 
     /// Reads a character that needs no more normalizing: a sign of punctuation is a word of its own.
     fn read_plain(&mut self, c: char, emit: &mut impl FnMut(Token)) {
-        if self.table.characters.is_punctuation(c) {
+        if self.vocabulary.characters().is_punctuation(c) {
             self.end_word(emit);
             self.push(c);
             self.end_word(emit);
@@ -77,14 +89,18 @@ impl Cutter<'_> {
         }
     }
 
-    /// Emits the longest known piece from the left, again and again; a word with a rest that is not known means nothing.
+    /// Emits the longest known piece from the left, again and again; a word with a rest that is not known is unknown.
     fn end_word(&mut self, emit: &mut impl FnMut(Token)) {
         if self.chars > 0 && self.chars <= WORD_CHARS_MAX {
-            if let Some(token) = self.table.token(&self.word) {
+            if let Some(token) = self.vocabulary.token(&self.word) {
                 emit(token);
             } else {
                 self.emit_pieces(emit);
             }
+        } else if self.chars > 0
+            && let Some(unknown) = self.vocabulary.unknown()
+        {
+            emit(unknown);
         }
         self.word.clear();
         self.chars = 0;
@@ -102,16 +118,21 @@ impl Cutter<'_> {
             self.piece.push_str(rest);
             let mut longest = None;
             for end in rest.char_indices().map(|(i, c)| i + c.len_utf8()).rev() {
-                if mark.len() + end > self.table.longest {
+                if mark.len() + end > self.vocabulary.longest() {
                     continue;
                 }
                 self.piece.truncate(mark.len() + end);
-                if let Some(token) = self.table.token(&self.piece) {
+                if let Some(token) = self.vocabulary.token(&self.piece) {
                     longest = Some((token, end));
                     break;
                 }
             }
-            let Some((token, end)) = longest else { return };
+            let Some((token, end)) = longest else {
+                if let Some(unknown) = self.vocabulary.unknown() {
+                    emit(unknown);
+                }
+                return;
+            };
             found.push(token);
             start += end;
         }

@@ -35,7 +35,7 @@ use foldhash::fast::RandomState;
 use self::shard::Shard;
 use super::{Memory, MemorySpec, MemoryType};
 use crate::agent::ContentHash;
-use crate::embedding::Vector;
+use crate::embedding::{ModelVector, Vector};
 use crate::error::Problems;
 use crate::ids::{MemoryId, Namespace, Revision};
 use crate::index::Analysis;
@@ -47,6 +47,7 @@ pub use self::rank::Ranking;
 pub use self::search::{RecallHit, RecallPage, RecallQuery};
 pub use self::turns::{TurnPage, TurnQuery};
 pub use self::when::When;
+pub use self::words::passage;
 
 /// The committed memories of all namespaces.
 #[derive(Default)]
@@ -150,21 +151,26 @@ impl MemoryIndex {
             CommittedMemory::Memory(memory) => {
                 let old = self.by_id.insert(memory.id.clone(), Arc::clone(&memory));
                 self.removed.remove(memory.id.as_str());
-                match old {
+                let of_model = match old {
                     // Counters and times change often and are in no index.
                     Some(old) if old.spec == memory.spec => {
                         self.shard(&memory.spec.namespace).replace(memory);
                         return true;
                     }
+                    // What is said never changes, so that the vector of the model stays.
                     Some(old) => self.take(&old),
-                    None => {}
-                }
+                    None => None,
+                };
                 let reading = reading.unwrap_or_else(|| Reading::of(&memory.spec));
-                self.shard(&memory.spec.namespace).insert(memory, &reading);
+                let (id, shard) = (memory.id.clone(), self.shard(&memory.spec.namespace));
+                shard.insert(memory, &reading);
+                if let (Some(doc), Some(vector)) = (shard.doc(id.as_str()), of_model) {
+                    shard.model.set(doc, &vector);
+                }
             }
             CommittedMemory::Removed(id, revision) => {
                 if let Some(old) = self.by_id.remove(id.as_str()) {
-                    self.take(&old);
+                    let _of_no_use = self.take(&old);
                 }
                 self.removed.insert(id, (revision, now));
             }
@@ -175,7 +181,7 @@ impl MemoryIndex {
     /// Drops a memory as if it had never been heard of.
     pub fn forget(&mut self, id: &str) {
         if let Some(memory) = self.by_id.remove(id) {
-            self.take(&memory);
+            let _of_no_use = self.take(&memory);
         }
         self.removed.remove(id);
     }
@@ -202,13 +208,49 @@ impl MemoryIndex {
         self.shards.entry(namespace.clone()).or_default()
     }
 
-    fn take(&mut self, memory: &Memory) {
-        if let Some(shard) = self.shards.get_mut(&memory.spec.namespace) {
-            shard.take(memory);
-            if shard.len() == 0 {
-                self.shards.remove(&memory.spec.namespace);
-            }
+    fn take(&mut self, memory: &Memory) -> Option<ModelVector> {
+        let shard = self.shards.get_mut(&memory.spec.namespace)?;
+        let of_model = shard.take(memory);
+        if shard.len() == 0 {
+            self.shards.remove(&memory.spec.namespace);
         }
+        of_model
+    }
+
+    /// Takes over the vector that a model has made of a memory. All that an index gets are of one model. Returns false and
+    /// changes nothing when there is no such memory, or when the vector has not the dimensions of the others.
+    pub fn set_model_vector(&mut self, id: &str, vector: &ModelVector) -> bool {
+        let Some(memory) = self.by_id.get(id) else { return false };
+        let Some(shard) = self.shards.get_mut(&memory.spec.namespace) else { return false };
+        shard.doc(id).is_some_and(|doc| shard.model.set(doc, vector))
+    }
+
+    /// Whether there is a vector of the model of this memory.
+    #[must_use]
+    pub fn has_model_vector(&self, id: &str) -> bool {
+        let shard = self.by_id.get(id).and_then(|memory| self.shards.get(&memory.spec.namespace));
+        shard.is_some_and(|shard| shard.doc(id).is_some_and(|doc| shard.model.has(doc)))
+    }
+
+    /// How many memories have a vector of the model.
+    #[must_use]
+    pub fn model_vectors(&self) -> usize {
+        self.shards.values().map(|shard| shard.model.count()).sum()
+    }
+
+    /// How many numbers the vectors of the model have, if there are any.
+    #[must_use]
+    pub fn model_dimensions(&self) -> Option<usize> {
+        self.shards.values().find_map(|shard| shard.model.dimensions())
+    }
+
+    /// Memories that have no vector of the model and are wanted, those first that came last.
+    pub fn without_model_vector<'s>(
+        &'s self,
+        is_wanted: impl Fn(&MemoryId) -> bool + Copy + 's,
+    ) -> impl Iterator<Item = &'s Arc<Memory>> {
+        let lacking = self.shards.values().filter(|shard| shard.model.count() < shard.len());
+        lacking.flat_map(move |shard| shard.without_model_vector().filter(move |memory| is_wanted(&memory.id)))
     }
 
     /// Recalls what fits a query best.

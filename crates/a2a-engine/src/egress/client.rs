@@ -58,6 +58,31 @@ pub(super) fn pinned(
         .map_err(|error| EgressError::Client(super::transport_error(&error)))
 }
 
+/// A client for a host that a setting of the operator names, which may be anywhere.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub(crate) async fn own_client(https_only: bool) -> Result<Client, EgressError> {
+    // Reading the certificates of the operating system takes milliseconds.
+    let made = tokio::task::spawn_blocking(tls_config).await;
+    let tls = made.map_err(|error| error.to_string()).and_then(|made| made).map_err(EgressError::Client)?;
+    Client::builder()
+        .user_agent(concat!("a2a-mcp/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(tls)
+        .https_only(https_only)
+        .http1_only()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .retry(retry::never())
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_MAX)
+        .build()
+        .map_err(|error| EgressError::Client(super::transport_error(&error)))
+}
+
 /// Answers with what was checked, and for no other host.
 struct Pinned {
     host: Box<str>,

@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use a2a_core::embedding::ModelVector;
 use a2a_core::ids::{AgentId, AgentKey, MemoryId, Namespace};
 use a2a_core::memory::experience::{AgentExperience, CapabilityRecord};
 use a2a_core::memory::learning::{FAILED_TAG, TOOL_TAG, WORKED_TAG, capability_tag};
@@ -113,9 +114,22 @@ impl Hub {
     /// When the query is not valid.
     pub async fn memory_recall(&self, query: &RecallQuery) -> Result<RecallPage, HubError> {
         let running = self.remembering().await?;
-        let page = self.inner.memories.read().recall(query)?;
+        let page = match self.meaning(&query.query).await {
+            None => self.inner.memories.read().recall(query)?,
+            meaning => self.inner.memories.read().recall(&RecallQuery { meaning, ..query.clone() })?,
+        };
         self.recalled(running, page.hits.iter().map(|hit| &hit.memory));
         Ok(page)
+    }
+
+    /// What the model of the operator makes of a question, if there is one that has read memories, and it answers in time.
+    pub(super) async fn meaning(&self, question: &str) -> Option<Arc<ModelVector>> {
+        let embeddings = self.inner.embeddings.as_ref()?;
+        // Whoever writes an id means that memory and nothing like it.
+        if question.starts_with(MemoryId::PREFIX) || self.inner.memories.read().model_vectors() == 0 {
+            return None;
+        }
+        embeddings.question(question).await
     }
 
     fn recalled<'m>(&self, running: &Running, memories: impl Iterator<Item = &'m Arc<Memory>> + Clone) {

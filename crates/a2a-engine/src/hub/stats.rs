@@ -10,6 +10,7 @@ use a2a_store::writer::WriterCounts;
 
 use super::Hub;
 use crate::config::StorageMode;
+use crate::embedder::{EmbedError, EmbeddingStats};
 use crate::error::HubError;
 
 /// How long the database may take to tell how it is, before it counts as not reachable.
@@ -32,6 +33,8 @@ pub struct HubStats {
     pub feed: FeedStats,
     /// The writer.
     pub writer: Option<WriterCounts>,
+    /// The model that reads memories, if the operator has chosen one.
+    pub embeddings: Option<EmbeddingStats>,
     /// Tool calls of the last day, most used first.
     pub usage: Vec<ToolUsageSummary>,
     /// What this process has done with the database, what took most time first.
@@ -59,6 +62,22 @@ pub struct FeedStats {
 }
 
 impl Hub {
+    /// How the model that reads memories is doing, if the operator has chosen one.
+    #[must_use]
+    pub fn embedding_stats(&self) -> Option<EmbeddingStats> {
+        let embeddings = self.inner.embeddings.as_ref()?;
+        let index = self.inner.memories.read();
+        Some(embeddings.stats(index.model_vectors(), index.len()))
+    }
+
+    /// Has the model read a few words, and returns the dimensions of its vectors.
+    ///
+    /// # Errors
+    /// When it does not. `None` when there is none.
+    pub async fn embedding_probe(&self) -> Option<Result<usize, EmbedError>> {
+        Some(self.inner.embeddings.as_ref()?.probe().await)
+    }
+
     /// Counts of agents from memory, and how database, feed and writer are.
     ///
     /// # Errors
@@ -93,6 +112,7 @@ impl Hub {
                 reconciled: self.inner.feed.reconciled(),
             },
             writer: Some(running.writer.counts()),
+            embeddings: self.embedding_stats(),
             usage,
             operations: running.store.operation_timings(),
         })

@@ -29,12 +29,14 @@ impl Hub {
     /// The memories that matter for a step: failures of its agent with the capability, and what fits the input. Nothing
     /// while memories are still being loaded, because a step does not wait for them.
     #[must_use]
-    pub(super) fn memories_for_step(&self, item: &WorkItem, input: &Value) -> Vec<Arc<Memory>> {
+    pub(super) async fn memories_for_step(&self, item: &WorkItem, input: &Value) -> Vec<Arc<Memory>> {
         if !*self.inner.memories.loaded().borrow() {
             return Vec::new();
         }
         let Some(spec) = item.run.definition.spec.steps.get(item.step.order) else { return Vec::new() };
         let (namespace, now) = (item.run.namespace.clone(), now());
+        let question = question(item, input);
+        let meaning = self.meaning(&question).await;
         let index = self.inner.memories.read();
         let mut found: Vec<Arc<Memory>> = Vec::with_capacity(MEMORIES_MAX);
         if let Some(capability) = &item.capability {
@@ -47,7 +49,6 @@ impl Hub {
                 MemoryListQuery { namespace: namespace.clone(), filters, limit: FAILURES_MAX, cursor: None, now };
             found.extend(index.list(&query).map(|page| page.memories).unwrap_or_default());
         }
-        let question = question(item, input);
         if !question.is_empty() {
             let query = RecallQuery {
                 namespace,
@@ -57,6 +58,7 @@ impl Hub {
                 cursor: None,
                 now,
                 ranking: Ranking::default(),
+                meaning,
             };
             for hit in index.recall(&query).map(|page| page.hits).unwrap_or_default() {
                 if hit.score >= SCORE_MIN

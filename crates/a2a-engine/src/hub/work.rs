@@ -204,7 +204,7 @@ impl Hub {
             agent,
             memories: Vec::new(),
         };
-        item.memories = self.memories_for_step(&item, &input);
+        item.memories = self.memories_for_step(&item, &input).await;
         Ok(Some(item))
     }
 

@@ -54,7 +54,7 @@ impl Redaction {
     ///
     /// # Errors
     /// When they are too many to be looked for.
-    pub(super) fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Result<Self, String> {
+    pub(crate) fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Result<Self, String> {
         let forms: BTreeSet<String> = secrets.into_iter().flat_map(forms).collect();
         if forms.is_empty() {
             return Ok(Self::default());

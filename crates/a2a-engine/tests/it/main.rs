@@ -16,6 +16,7 @@ mod a2a_runs;
 mod agent_checks;
 mod attempts;
 mod confinement;
+mod embeddings;
 mod external;
 mod mcp;
 mod mcp_server;

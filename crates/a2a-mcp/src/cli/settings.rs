@@ -8,6 +8,7 @@ use a2a_core::error::{Problem, Problems};
 use a2a_core::ids::Actor;
 use a2a_engine::config::{Config, Settings};
 use a2a_engine::maintenance;
+use a2a_engine::operator::Secret;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Serialize;
@@ -29,11 +30,12 @@ pub(crate) const LOG_DEFAULT_WORKER: &str = "info";
 /// What is shown instead of a URL, which may have a password.
 const URL_SHOWN: &str = "(set; the password is not shown)";
 
-/// The one setting that a `.env` file cannot make.
+/// The settings that a `.env` file cannot make.
 const OPERATOR_FILE: &str = "A2A_CONFIG";
+const EMBEDDINGS_URL: &str = "A2A_EMBEDDINGS_URL";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 17] = [
+pub(crate) const VARIABLES: [(&str, &str); 21] = [
     ("DATABASE_URL", "database_url"),
     ("DATABASE_REPLICA_URL", "database_replica_url"),
     ("A2A_STORAGE", "storage"),
@@ -48,6 +50,10 @@ pub(crate) const VARIABLES: [(&str, &str); 17] = [
     ("A2A_AGENT_MEMORIES_MAX", "agent_memories_max"),
     ("A2A_LEARN", "learn"),
     ("A2A_SLOW_QUERY_MS", "slow_query_ms"),
+    (EMBEDDINGS_URL, "embeddings_url"),
+    ("A2A_EMBEDDINGS_MODEL", "embeddings_model"),
+    ("A2A_EMBEDDINGS_KEY", "embeddings_key"),
+    ("A2A_EMBEDDINGS_DIMENSIONS", "embeddings_dimensions"),
     ("A2A_TOOLS", "tools"),
     ("A2A_ACTOR", "actor"),
     ("A2A_LOG", "log"),
@@ -102,6 +108,18 @@ pub(crate) struct Args {
     /// Milliseconds from which a statement of the database is logged as slow, 1 to 600000 [default: 1000]
     #[arg(long, env = "A2A_SLOW_QUERY_MS", value_name = "MS", global = true, hide_env_values = true)]
     slow_query_ms: Option<String>,
+    /// Endpoint whose embedding model reads memories and questions, such as http://127.0.0.1:11434/v1 [default: the built-in table]
+    #[arg(long, env = "A2A_EMBEDDINGS_URL", value_name = "URL", global = true, hide_env_values = true)]
+    embeddings_url: Option<String>,
+    /// The model there
+    #[arg(long, env = "A2A_EMBEDDINGS_MODEL", value_name = "NAME", global = true, hide_env_values = true)]
+    embeddings_model: Option<String>,
+    /// Its key; other users of this machine can see flags, so set the variable
+    #[arg(long, env = "A2A_EMBEDDINGS_KEY", value_name = "KEY", global = true, hide_env_values = true)]
+    embeddings_key: Option<String>,
+    /// Dimensions to ask it for, if it has a choice
+    #[arg(long, env = "A2A_EMBEDDINGS_DIMENSIONS", value_name = "N", global = true, hide_env_values = true)]
+    embeddings_dimensions: Option<String>,
     /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
     #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
     tools: Option<String>,
@@ -153,6 +171,10 @@ impl Args {
             agent_memories_max: self.agent_memories_max.clone(),
             learn: self.learn.clone(),
             slow_query_ms: self.slow_query_ms.clone(),
+            embeddings_url: self.embeddings_url.clone(),
+            embeddings_model: self.embeddings_model.clone(),
+            embeddings_key: self.embeddings_key.as_deref().map(Secret::new),
+            embeddings_dimensions: self.embeddings_dimensions.clone(),
         };
         match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
@@ -244,6 +266,10 @@ impl Args {
             "agent_memories_max" => set(&self.agent_memories_max),
             "learn" => set(&self.learn),
             "slow_query_ms" => set(&self.slow_query_ms),
+            "embeddings_url" => set(&self.embeddings_url),
+            "embeddings_model" => set(&self.embeddings_model),
+            "embeddings_key" => set(&self.embeddings_key).map(|_| "(set; not shown)".to_owned()),
+            "embeddings_dimensions" => set(&self.embeddings_dimensions),
             "tools" => set(&self.tools),
             "actor" => set(&self.actor),
             _ => set(&self.log),
@@ -352,6 +378,12 @@ impl Environment {
                 return Err(format!(
                     "sets {OPERATOR_FILE}, which decides what programs this one may start; a file in whatever folder a \
                      client works in must not: set it in the environment or with --config, and take it out here"
+                ));
+            }
+            if key == EMBEDDINGS_URL {
+                return Err(format!(
+                    "sets {EMBEDDINGS_URL}, which decides where memories are sent; a file in whatever folder a client \
+                     works in must not: set it in the environment or with --embeddings-url, and take it out here"
                 ));
             }
             let is_ours = VARIABLES.iter().any(|(variable, _)| *variable == key);

@@ -55,6 +55,9 @@ struct StatsResult {
     feed: FeedState,
     #[serde(skip_serializing_if = "Option::is_none")]
     writer: Option<WriterState>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    embeddings: Option<EmbeddingState>,
     /// Last 24 hours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     usage: Vec<UsageRow>,
@@ -132,6 +135,23 @@ struct WriterState {
     retries: u64,
     last_commit_ms: f64,
     telemetry_lost: u64,
+}
+
+/// The model that reads memories.
+#[derive(Debug, Serialize)]
+struct EmbeddingState {
+    model: String,
+    memories_read: usize,
+    memories_waiting: usize,
+    /// It does not take these.
+    #[serde(skip_serializing_if = "is_zero")]
+    memories_refused: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -230,6 +250,13 @@ fn result(stats: HubStats) -> StatsResult {
             last_commit_ms: millis(writer.last_commit),
             telemetry_lost: writer.telemetry_lost,
         }),
+        embeddings: stats.embeddings.map(|stats| EmbeddingState {
+            model: stats.model,
+            memories_read: stats.read,
+            memories_waiting: stats.waiting,
+            memories_refused: stats.refused,
+            last_error: stats.last_error,
+        }),
         usage: stats
             .usage
             .into_iter()
@@ -255,8 +282,13 @@ fn text(result: &StatsResult) -> String {
     let rows = database.rows.as_ref().map_or_else(String::new, |rows| {
         format!("\n{} workflows, {} runs that go on, {} memories", rows.workflows, rows.runs_live, rows.memories)
     });
+    let embeddings = result.embeddings.as_ref().map_or_else(String::new, |embeddings| {
+        let EmbeddingState { model, memories_read, memories_waiting, last_error, .. } = embeddings;
+        let error = last_error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
+        format!("\nembeddings: {model}, {memories_read} memories read, {memories_waiting} waiting{error}")
+    });
     format!(
-        "{} agents ({} enabled, {} disabled, {} deprecated, {} reachable, {} unreachable){rows}\nstorage: {} at {}\ndatabase: {health}\nfeed: {}, {} ms old",
+        "{} agents ({} enabled, {} disabled, {} deprecated, {} reachable, {} unreachable){rows}\nstorage: {} at {}\ndatabase: {health}\nfeed: {}, {} ms old{embeddings}",
         agents.total,
         agents.enabled,
         agents.disabled,

@@ -4,7 +4,10 @@
 mod corpus;
 
 use std::path::Path;
+use std::time::Duration;
 
+use a2a_testing::embeddings::EmbeddingEndpoint;
+use a2a_testing::wait::wait_for;
 use serde_json::json;
 
 use crate::world::{World, call, open, refused};
@@ -55,4 +58,33 @@ async fn no_secret_is_stored_logged_or_told() {
         assert!(!log.contains(secret.as_str()), "logged: {secret}");
         assert!(!holds(&stored, secret), "stored: {secret}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_key_of_an_embedding_endpoint_is_neither_logged_nor_told_nor_stored() {
+    const KEY: &str = "sk-endpoint-key-0123456789";
+    let world = World::sqlite();
+    let World::Sqlite(folder) = &world else { unreachable!("it is SQLite") };
+    // It knows another key, and repeats the one that it was given.
+    let endpoint = EmbeddingEndpoint::start(Some("another")).await;
+    let options = world
+        .options()
+        .env("A2A_LOG", "trace,hyper=trace,reqwest=trace")
+        .env("A2A_EMBEDDINGS_URL", &endpoint.url())
+        .env("A2A_EMBEDDINGS_MODEL", "some-model")
+        .env("A2A_EMBEDDINGS_KEY", KEY);
+    let server = open(options).await;
+    call(&server, "memory_store", json!({"memories": [{"content": "the cat sleeps"}]})).await;
+    let stats = wait_for(Duration::from_secs(30), "the endpoint has refused the key", async || {
+        let stats = call(&server, "registry_stats", json!({})).await;
+        stats["embeddings"]["last_error"].as_str().is_some_and(|error| error.contains("401")).then_some(stats)
+    })
+    .await;
+    assert_eq!(stats["embeddings"]["memories_waiting"], 1, "{stats}");
+    assert!(stats["embeddings"]["last_error"].as_str().unwrap().contains("[redacted]"), "{stats}");
+    let log = server.stderr_tail();
+    assert!(log.contains("memories are not read by the model now"), "{log}");
+    server.finish().await;
+    assert!(!log.contains(KEY) && !stats.to_string().contains(KEY), "{log}");
+    assert!(!holds(&bytes_of(folder.path()), KEY));
 }

@@ -290,3 +290,21 @@ diesel::table! {
         updated_at -> Timestamptz,
     }
 }
+
+diesel::table! {
+    memory_embeddings (model, memory) {
+        model -> Text,
+        memory -> Text,
+        vector -> Bytea,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    embedding_models (model) {
+        model -> Text,
+        used_at -> Timestamptz,
+        holder -> Nullable<Text>,
+        held_until -> Nullable<Timestamptz>,
+    }
+}

@@ -275,3 +275,21 @@ diesel::table! {
         updated_at -> BigInt,
     }
 }
+
+diesel::table! {
+    memory_embeddings (model, memory) {
+        model -> Text,
+        memory -> Text,
+        vector -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    embedding_models (model) {
+        model -> Text,
+        used_at -> BigInt,
+        holder -> Nullable<Text>,
+        held_until -> Nullable<BigInt>,
+    }
+}

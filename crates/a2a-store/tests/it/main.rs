@@ -18,6 +18,7 @@ mod agent_checks;
 mod connect;
 mod contract;
 mod cuts;
+mod embeddings;
 mod feed;
 mod hostile_text;
 mod memory_contract;

@@ -48,8 +48,17 @@ impl Process {
         Self::with_store(Store::open(location).await.unwrap()).await
     }
 
+    /// One that has vectors of an embedding model.
+    pub(crate) async fn reading(location: &Location, model: &str) -> Self {
+        Self::with_view(Store::open(location).await.unwrap(), MemoryView::of_model(Some(model.into()))).await
+    }
+
     /// Returns when the cache is loaded.
     pub(crate) async fn with_store(store: Store) -> Self {
+        Self::with_view(store, MemoryView::default()).await
+    }
+
+    async fn with_view(store: Store, memories: MemoryView) -> Self {
         let cache = Arc::new(Cache::default());
         let workflows = Arc::new(WorkflowView::default());
         let status = Arc::new(FeedStatus::default());
@@ -57,7 +66,7 @@ impl Process {
         let shutdown = CancellationToken::new();
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
         let workflow_writer = WorkflowWriter::start(store.clone(), workflows.clone(), committed.clone());
-        let memories = Arc::new(MemoryView::default());
+        let memories = Arc::new(memories);
         let memory_writer = MemoryWriter::start(store.clone(), memories.clone(), committed.clone());
         let feed = tokio::spawn(feed::run(
             store.clone(),

@@ -1,6 +1,6 @@
 //! Random changes, compared after each with an index that is built anew from what is live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -58,6 +58,17 @@ enum Operation {
         id: usize,
         accesses: u32,
     },
+    /// The vector of the model has been made.
+    Read {
+        id: usize,
+        towards: usize,
+    },
+}
+
+/// A direction for each of a few words.
+fn by_model(towards: usize) -> ModelVector {
+    let direction: Vec<f32> = (0..70).map(|place| if place % WORDS.len() == towards { 1.0 } else { 0.1 }).collect();
+    ModelVector::of(&direction).unwrap()
 }
 
 #[derive(Debug, Clone)]
@@ -120,7 +131,8 @@ fn operation() -> impl Strategy<Value = Operation> {
         8 => (id.clone(), -1..3i64, content()).prop_map(|(id, ahead, content)| Operation::Put { id, ahead, content }),
         3 => (id.clone(), -1..3i64).prop_map(|(id, ahead)| Operation::Remove { id, ahead }),
         2 => (id.clone(), id.clone()).prop_map(|(id, by)| Operation::Supersede { id, by }),
-        2 => (id, 0..9u32).prop_map(|(id, accesses)| Operation::Touch { id, accesses }),
+        2 => (id.clone(), 0..9u32).prop_map(|(id, accesses)| Operation::Touch { id, accesses }),
+        4 => (id, 0..WORDS.len()).prop_map(|(id, towards)| Operation::Read { id, towards }),
     ]
 }
 
@@ -128,6 +140,8 @@ fn operation() -> impl Strategy<Value = Operation> {
 struct Model {
     live: BTreeMap<String, Arc<Memory>>,
     known: BTreeMap<String, Revision>,
+    /// What the model has read of the live ones.
+    read: BTreeMap<String, ModelVector>,
 }
 
 impl Model {
@@ -152,6 +166,7 @@ impl Model {
                 if news {
                     self.known.insert(id.to_owned(), revision);
                     self.live.remove(id);
+                    self.read.remove(id);
                 }
             }
             Operation::Supersede { id, by } => {
@@ -161,6 +176,13 @@ impl Model {
                 changed.revision += 1;
                 self.known.insert(IDS[*id].to_owned(), changed.revision);
                 assert!(index.apply(CommittedMemory::Memory(Arc::clone(memory)), NOW));
+            }
+            Operation::Read { id, towards } => {
+                let (id, vector) = (IDS[*id], by_model(*towards));
+                assert_eq!(index.set_model_vector(id, &vector), self.live.contains_key(id));
+                if self.live.contains_key(id) {
+                    self.read.insert(id.to_owned(), vector);
+                }
             }
             Operation::Touch { id, accesses } => {
                 index.touch(IDS[*id], *accesses, NOW);
@@ -180,6 +202,12 @@ impl Model {
         for memory in self.live.values() {
             anew.apply(CommittedMemory::Memory(Arc::clone(memory)), NOW);
         }
+        for (id, vector) in &self.read {
+            assert!(anew.set_model_vector(id, vector));
+        }
+        assert_eq!(index.model_vectors(), self.read.len());
+        let unread: BTreeSet<&str> = index.without_model_vector(|_| true).map(|memory| memory.id.as_str()).collect();
+        assert_eq!(unread, self.live.keys().filter(|id| !self.read.contains_key(*id)).map(String::as_str).collect());
         assert_eq!(index.len(), self.live.len());
         for (id, memory) in &self.live {
             assert_eq!(index.get(id), Some(memory));
@@ -200,12 +228,14 @@ impl Model {
             },
         ];
         for filters in filters {
-            for text in QUERIES {
+            for (place, text) in QUERIES.into_iter().enumerate() {
+                let meaning = place.is_multiple_of(2).then(|| Arc::new(by_model(place)));
                 let query = RecallQuery {
                     query: text.into(),
                     filters: filters.clone(),
                     limit: 20,
                     now: NOW,
+                    meaning,
                     ..RecallQuery::default()
                 };
                 assert_eq!(index.recall(&query), anew.recall(&query), "{text} {filters:?}");

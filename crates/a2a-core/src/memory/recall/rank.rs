@@ -10,6 +10,9 @@
 //!   + strength · (1 - decay)^(days since last told or recalled) + frequency · log2(told), at most 4 doublings
 //!   + when, if it was made in the time that the query names + cue, if the query asks for its type`.
 //!
+//! Where the operator has chosen a model, `semantic`, `S` and `alignment` are `model`, the similarity by it, and
+//! `model_alignment`.
+//!
 //! A turn of a conversation lends the turns next to it the part `turns` of its own base. All factors together are mild:
 //! they move a memory past another one that fits a little better, and never past one with an exact id, key or phrase.
 
@@ -45,6 +48,12 @@ pub struct Ranking {
     pub cue: f32,
     /// What a turn lends its neighbours.
     pub turns: f32,
+    /// Of the meaning, where a model that the operator has chosen tells it and not the table.
+    pub model: f32,
+    /// Of the tokens one by one beside that.
+    pub model_alignment: f32,
+    /// The least that similarities by the model are measured against.
+    pub model_floor: f32,
     /// The least that words are measured against.
     pub lexical_floor: f32,
     /// The least that similarities are measured against.
@@ -69,6 +78,9 @@ impl Default for Ranking {
             lexical_floor: 0.8,
             similarity_floor: 0.5,
             alignment_floor: 0.2,
+            model: 1.2,
+            model_alignment: 1.3,
+            model_floor: 0.5,
         }
     }
 }
@@ -76,6 +88,8 @@ impl Default for Ranking {
 impl Ranking {
     /// Words and nothing else.
     pub const WORDS_ALONE: Self = Self { lexical: 1.0, ..Self::NOTHING };
+    /// The model and nothing else.
+    pub const MODEL_ALONE: Self = Self { model: 1.0, ..Self::NOTHING };
     /// The table and nothing else.
     pub const TABLE_ALONE: Self = Self { semantic: 1.0, ..Self::NOTHING };
     const NOTHING: Self = Self {
@@ -89,6 +103,9 @@ impl Ranking {
         when: 0.0,
         cue: 0.0,
         turns: 0.0,
+        model: 0.0,
+        model_alignment: 0.0,
+        model_floor: f32::MIN_POSITIVE,
         lexical_floor: f32::MIN_POSITIVE,
         similarity_floor: f32::MIN_POSITIVE,
         alignment_floor: f32::MIN_POSITIVE,

@@ -259,3 +259,34 @@ fn the_least_worth_are_evicted_down_to_the_limit() {
     assert_eq!(evicted(Some("a"), 10, 0), Vec::<String>::new());
     assert_eq!(evicted(Some("b"), 0, 5), Vec::<String>::new());
 }
+
+#[test]
+fn what_a_model_has_read_is_ranked_beside_what_it_has_not() {
+    let direction = |towards: usize| {
+        let direction: Vec<f32> = (0..64).map(|place| if place == towards { 1.0 } else { 0.05 }).collect();
+        ModelVector::of(&direction).unwrap()
+    };
+    let mut index = MemoryIndex::new();
+    for (id, text) in [
+        ("mem-a", "the quarterly figures are due"),
+        ("mem-b", "who feeds the goldfish"),
+        ("mem-c", "our vehicle needs repair"),
+        ("mem-d", "potatoes with cream"),
+    ] {
+        index.apply(CommittedMemory::Memory(memory(id, text).build()), NOW);
+    }
+    // The model knows that the fish means the car; the table does not, and the last two are known to the table alone.
+    assert!(index.set_model_vector("mem-a", &direction(1)) && index.set_model_vector("mem-b", &direction(0)));
+    let asked = RecallQuery { meaning: Some(Arc::new(direction(0))), ..query("the car is broken") };
+    let ids = |query: &RecallQuery| -> Vec<String> {
+        index.recall(query).unwrap().hits.iter().map(|hit| hit.memory.id.to_string()).collect()
+    };
+    let mixed = ids(&asked);
+    assert_eq!(mixed.iter().take(2).filter(|id| ["mem-b", "mem-c"].contains(&id.as_str())).count(), 2, "{mixed:?}");
+    let hit = index.recall(&asked).unwrap().hits.into_iter().find(|hit| hit.memory.id.as_str() == "mem-b").unwrap();
+    assert!(hit.similarity.unwrap() > 0.99, "the cosine by the model is told");
+    // A vector of another model is as good as none.
+    let other =
+        RecallQuery { meaning: Some(Arc::new(ModelVector::of(&[1.0; 32]).unwrap())), ..query("the car is broken") };
+    assert_eq!(index.recall(&other), index.recall(&query("the car is broken")));
+}

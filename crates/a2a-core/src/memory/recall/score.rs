@@ -8,7 +8,7 @@ use super::filter::{Candidates, Selection};
 use super::rank::{Asked, Ranking};
 use super::search::Named;
 use super::shard::Shard;
-use crate::embedding::{Alignment, Head, Vector};
+use crate::embedding::{Alignment, Head, ModelVector, Vector};
 use crate::index::Doc;
 use crate::index::analysis::Worth;
 use crate::index::best::Best;
@@ -34,6 +34,8 @@ const LENDING_TURNS: usize = 48;
 pub(super) struct Scoring<'q> {
     pub(super) shard: &'q Shard,
     pub(super) ranking: &'q Ranking,
+    /// The vector of the query by the model, if that has read memories of the shard.
+    pub(super) meaning: Option<&'q ModelVector>,
     pub(super) selection: &'q Selection<'q>,
     pub(super) asked: &'q Asked,
 }
@@ -50,7 +52,18 @@ impl<'q> Scoring<'q> {
         best: &mut Best<'s, impl Fn(Doc) -> Option<&'s str> + Copy>,
     ) -> usize {
         self.score_words(words, scores);
-        let is_whole = self.score_meaning(vector, &mut scores.second);
+        let mut is_whole = self.score_meaning(vector, &mut scores.second);
+        if let Some(meaning) = self.meaning {
+            // In the place of what the table says, for those that the model has read.
+            self.shard.model.similarities(meaning, self.docs(), &mut scores.second);
+            is_whole = true;
+        }
+        if let Candidates::All(_) = self.candidates() {
+            scores.keep_only(|doc| self.selection.passes(doc));
+        }
+        if self.meaning.is_some() && vector.is_some() {
+            self.bring_together(&mut scores.second);
+        }
         let fused = self.fuse(scores);
         let (closer, rest_max) = self.highest(&scores.total);
         if let Some(vector) = vector.filter(|_| !is_whole) {
@@ -108,17 +121,32 @@ impl<'q> Scoring<'q> {
         is_whole
     }
 
+    fn docs(&self) -> impl Iterator<Item = Doc> {
+        (0..self.candidates().len()).map(|place| self.candidates().doc(place))
+    }
+
+    /// Brings what the table says of those that the model has not read to the scale of what the model says of the others:
+    /// the best of each count the same.
+    fn bring_together(&self, similar: &mut [f32]) {
+        let model = &self.shard.model;
+        let (mut by_model, mut by_table) = (self.ranking.model_floor, self.ranking.similarity_floor);
+        for (doc, similar) in self.docs().zip(similar.iter()) {
+            let highest = if model.has(doc) { &mut by_model } else { &mut by_table };
+            *highest = highest.max(*similar);
+        }
+        let others = self.docs().zip(similar).filter(|(doc, _)| !model.has(*doc));
+        others.for_each(|(_, similar)| *similar *= by_model / by_table);
+    }
+
     /// Puts the base of each memory that passes into `scores.total`, counts what matches. The base of what does not pass is
     /// below zero.
     fn fuse(&self, scores: &mut Scores) -> Fused {
-        if let Candidates::All(_) = self.candidates() {
-            scores.keep_only(|doc| self.selection.passes(doc));
-        }
+        let by_model = self.meaning.is_some();
         scores.fuse(&Fusion {
             lexical: self.ranking.lexical,
-            semantic: self.ranking.semantic,
+            semantic: if by_model { self.ranking.model } else { self.ranking.semantic },
             lexical_floor: self.ranking.lexical_floor,
-            similarity_floor: self.ranking.similarity_floor,
+            similarity_floor: if by_model { self.ranking.model_floor } else { self.ranking.similarity_floor },
             similar_min: SIMILAR_MIN,
         })
     }
@@ -176,10 +204,11 @@ impl<'q> Scoring<'q> {
             memory.map_or(0.0, |memory| alignment.with(&memory.spec.content))
         };
         let answers: Vec<(usize, f32)> = closer.iter().take(ALIGNED).map(|place| (*place, answer(*place))).collect();
+        let weight = if self.meaning.is_some() { self.ranking.model_alignment } else { self.ranking.alignment };
         let most = answers.iter().fold(self.ranking.alignment_floor, |most, (_, answer)| most.max(*answer));
         for (place, answer) in answers {
             if let Some(base) = bases.get_mut(place) {
-                *base += self.ranking.alignment * answer / most;
+                *base += weight * answer / most;
             }
         }
     }

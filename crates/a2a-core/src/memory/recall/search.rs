@@ -7,7 +7,7 @@ use super::rank::{Asked, Ranking};
 use super::reason;
 use super::score::Scoring;
 use super::shard::Shard;
-use crate::embedding::{Alignment, Vector, embed};
+use crate::embedding::{Alignment, ModelVector, Vector, embed};
 use crate::error::Problems;
 use crate::ids::Namespace;
 use crate::index::Doc;
@@ -36,6 +36,8 @@ pub struct RecallQuery {
     pub now: Timestamp,
     /// How much each part of the rank counts.
     pub ranking: Ranking,
+    /// The vector of the query by the model whose vectors the index has. Without it the table alone tells of meaning.
+    pub meaning: Option<Arc<ModelVector>>,
 }
 
 /// One page of hits, the best first; equal scores are in the order of ids.
@@ -56,7 +58,7 @@ pub struct RecallHit {
     pub memory: Arc<Memory>,
     /// How well it fits, from 0 to 1; 1 is an exact id.
     pub score: f32,
-    /// The cosine with the query, when both have a vector.
+    /// The cosine with the query, when both have a vector; by the model when both have one of it.
     pub similarity: Option<f32>,
     /// Why it was recalled, such as `deploy in content, tags; similar 0.61; 3 days ago`.
     pub reason: String,
@@ -98,6 +100,7 @@ impl Named {
 struct Question {
     words: Vec<SearchWord>,
     vector: Option<Vector>,
+    meaning: Option<Arc<ModelVector>>,
     asked: Asked,
 }
 
@@ -115,17 +118,26 @@ impl Shard {
         let mut named = self.with_id(query.query.trim(), &selection);
         let (question, total) = if named.is_empty() {
             let words = self.search.words_of(&query.query, self.len());
-            let vector = (query.ranking.semantic > 0.0).then(|| embed(&query.query)).flatten();
+            let by_model = query.meaning.clone().filter(|vector| self.model.fits(vector) && query.ranking.model > 0.0);
+            // With every memory read by the model there is nothing to ask the table for.
+            let is_read = by_model.is_some() && self.model.count() == self.len();
+            let vector = (query.ranking.semantic > 0.0 && !is_read).then(|| embed(&query.query)).flatten();
             let alignment = (query.ranking.alignment > 0.0).then(|| Alignment::of(&meaning(&query.query))).flatten();
             named = self.with_key_or_phrase(query.query.trim(), &words, &selection);
-            let scoring = Scoring { shard: self, ranking: &query.ranking, selection: &selection, asked: &asked };
+            let scoring = Scoring {
+                shard: self,
+                ranking: &query.ranking,
+                meaning: by_model.as_deref(),
+                selection: &selection,
+                asked: &asked,
+            };
             let total =
                 with_scores(|scores| scoring.run(&words, vector.as_ref(), alignment, &named, scores, &mut best));
-            (Question { words, vector, asked }, total)
+            (Question { words, vector, meaning: by_model, asked }, total)
         } else {
             // Whoever writes an id means that memory and nothing like it.
             named.iter().for_each(|(doc, how)| best.offer(how.score(0.0), *doc));
-            (Question { words: Vec::new(), vector: None, asked }, named.len())
+            (Question { words: Vec::new(), vector: None, meaning: None, asked }, named.len())
         };
         let mut found = best.into_sorted();
         let more = limit > 0 && found.len() > limit;
@@ -140,7 +152,9 @@ impl Shard {
     fn hit(&self, score: f32, doc: Doc, question: &Question, named: &[(Doc, Named)]) -> Option<RecallHit> {
         let memory = Arc::clone(self.memory(doc)?);
         let named = named.iter().find(|(d, _)| *d == doc).map(|(_, named)| *named);
-        let similarity = question.vector.as_ref().and_then(|vector| self.vectors.similarity(vector, doc));
+        let by_model = question.meaning.as_ref().and_then(|meaning| self.model.cosine(meaning, doc));
+        let by_table = || question.vector.as_ref().and_then(|vector| self.vectors.similarity(vector, doc));
+        let similarity = by_model.or_else(by_table);
         let reason = reason::of(self, &memory, doc, &question.words, named, similarity, &question.asked);
         Some(RecallHit { memory, score, similarity, reason })
     }

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use super::Reading;
 use super::words::words_of_memory;
 use crate::agent::ContentHash;
-use crate::embedding::Vectors;
+use crate::embedding::{ModelVector, ModelVectors, Vectors};
 use crate::ids::MemoryId;
 use crate::index::keys::KeyIndex;
 use crate::index::{Doc, SearchIndex};
@@ -94,6 +94,8 @@ pub(super) struct Shard {
     flags: Vec<Flags>,
     rows: Vec<Row>,
     pub(super) vectors: Vectors,
+    /// Those of the model that an operator has chosen, as far as they are there.
+    pub(super) model: ModelVectors,
     /// The first bytes of content hashes; a hit is checked on the memory itself.
     hashes: BTreeSet<(u64, MemoryId)>,
     pub(super) sessions_turns: HashMap<Arc<str>, Turns, RandomState>,
@@ -205,9 +207,9 @@ impl Shard {
         }
     }
 
-    /// Takes a memory out of everything.
-    pub(super) fn take(&mut self, memory: &Memory) {
-        let Some(doc) = self.by_id.remove(memory.id.as_str()) else { return };
+    /// Takes a memory out of everything, and returns the vector that the model had made of it.
+    pub(super) fn take(&mut self, memory: &Memory) -> Option<ModelVector> {
+        let doc = self.by_id.remove(memory.id.as_str())?;
         self.hashes.remove(&(hash_start(&memory.content_hash), memory.id.clone()));
         if let Some((session, turns)) = turn_of(memory).and_then(|s| Some((s, self.sessions_turns.get_mut(s)?))) {
             turns.remove(&(memory.created_at, memory.id.clone()));
@@ -228,6 +230,13 @@ impl Shard {
             *flags = Flags::default();
         }
         self.vectors.remove(doc);
+        self.model.remove(doc)
+    }
+
+    /// Those that the model has made no vector of, the last ones first.
+    pub(super) fn without_model_vector(&self) -> impl Iterator<Item = &Arc<Memory>> {
+        let docs = (0..Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX)).rev();
+        docs.filter(|doc| !self.model.has(*doc)).filter_map(|doc| self.memory(doc))
     }
 
     /// The memories that say the same, live or not.
@@ -269,6 +278,7 @@ impl Shard {
         let mut live = new_numbers.iter().map(Option::is_some);
         self.rows.retain(|_| live.next().unwrap_or(false));
         self.vectors.renumber(new);
+        self.model.renumber(new);
         self.flags.retain(|flags| flags.0 != 0);
         self.docs.retain(Option::is_some);
     }

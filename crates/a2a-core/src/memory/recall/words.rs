@@ -45,6 +45,12 @@ pub(super) fn vector_of_memory(spec: &MemorySpec) -> Option<Vector> {
     Vector::of(&sum)
 }
 
+/// What a model reads of a memory. None of it ever changes, so that its vector is made once.
+#[must_use]
+pub fn passage(spec: &MemorySpec) -> &str {
+    &spec.content
+}
+
 fn data_text(spec: &MemorySpec) -> &str {
     let text = spec.data.as_ref().map_or("", crate::json_text::JsonText::as_str);
     text.get(..text.floor_char_boundary(DATA_BYTES_MAX)).unwrap_or_default()

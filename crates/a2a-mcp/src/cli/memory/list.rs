@@ -150,6 +150,7 @@ pub(super) async fn search(args: SearchArgs, config: Config) -> Result<Exit, Cli
         cursor: args.cursor,
         now: now(),
         ranking: Ranking::default(),
+        meaning: None,
     };
     let page = hub.memory_recall(&query).await;
     hub.close().await;

@@ -159,7 +159,7 @@ fn run<'s>(call: Call<'s>, args: Parsed) -> Answer<'s, SearchResult> {
         let mut reply = match what {
             What::Query(query) => {
                 let ranking = Ranking::default();
-                let mut query = RecallQuery { namespace, query, filters, limit, cursor, now, ranking };
+                let mut query = RecallQuery { namespace, query, filters, limit, cursor, now, ranking, meaning: None };
                 let mut page = call.hub.memory_recall(&query).await?;
                 let mut rows: Vec<MemoryRow> = page.hits.iter().map(MemoryRow::hit).collect();
                 let fitting = how_many_fit(&rows);

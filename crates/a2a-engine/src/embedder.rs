@@ -1,0 +1,157 @@
+//! Vectors of memories by a model that the operator has chosen, in the place of the built-in table.
+//!
+//! - [`Embedder`] turns texts into vectors: [`external`] asks an endpoint that speaks the protocol of OpenAI.
+//! - [`reader`] has the model read memories in the background, in one process at a time, and keeps the vectors in the
+//!   database, from where every process has them. Nothing that is stored waits for it.
+//! - [`questions`] has it read what recall is asked, within a short time; without an answer recall uses the table.
+
+mod external;
+mod questions;
+pub(crate) mod reader;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use a2a_core::embedding::ModelVector;
+use parking_lot::Mutex;
+
+use self::external::External;
+pub use self::external::ExternalSettings;
+use self::questions::Questions;
+
+/// Which model reads memories.
+#[derive(Debug, Clone)]
+pub enum EmbedderSettings {
+    /// One behind an endpoint.
+    External(ExternalSettings),
+}
+
+impl EmbedderSettings {
+    /// The identity of the vectors: those with different names are never compared. It holds no secret.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::External(settings) => settings.name(),
+        }
+    }
+}
+
+/// Why there are no vectors.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EmbedError {
+    /// It may work later.
+    #[error("{reason}")]
+    Transient {
+        /// What happened.
+        reason: String,
+        /// How long the endpoint wants to be left alone.
+        after: Option<Duration>,
+    },
+    /// These texts are not taken; others may be.
+    #[error("{0}")]
+    Refused(String),
+    /// Nothing works until somebody changes a setting.
+    #[error("{0}")]
+    Denied(String),
+}
+
+impl EmbedError {
+    fn transient(reason: impl Into<String>) -> Self {
+        Self::Transient { reason: reason.into(), after: None }
+    }
+}
+
+/// Turns texts into vectors of one model.
+#[derive(Debug)]
+pub(crate) enum Embedder {
+    External(External),
+}
+
+impl Embedder {
+    fn new(settings: &EmbedderSettings) -> Self {
+        match settings {
+            EmbedderSettings::External(settings) => Self::External(External::new(settings.clone())),
+        }
+    }
+
+    /// One vector for each text, all of the same dimensions.
+    pub(crate) async fn embed(&self, texts: &[&str], limit: Duration) -> Result<Vec<ModelVector>, EmbedError> {
+        match self {
+            Self::External(external) => external.embed(texts, limit).await,
+        }
+    }
+
+    /// Most texts and bytes that one call takes.
+    fn batch(&self) -> (usize, usize) {
+        match self {
+            Self::External(_) => (external::TEXTS_MAX, external::BYTES_MAX),
+        }
+    }
+
+    /// How long recall waits for the vector of a question.
+    fn question_limit(&self) -> Duration {
+        match self {
+            Self::External(_) => Duration::from_millis(300),
+        }
+    }
+}
+
+/// How the model is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddingStats {
+    /// The identity of its vectors.
+    pub model: String,
+    /// Memories that it has read.
+    pub read: usize,
+    /// Memories that it has still to read.
+    pub waiting: usize,
+    /// Of those the ones that it does not take.
+    pub refused: usize,
+    /// What went wrong the last time, while it lasts.
+    pub last_error: Option<String>,
+}
+
+/// The model of this process.
+#[derive(Debug)]
+pub(crate) struct Embeddings {
+    name: Arc<str>,
+    embedder: Embedder,
+    questions: Questions,
+    last_error: Mutex<Option<String>>,
+    refused: Mutex<reader::Refused>,
+}
+
+impl Embeddings {
+    pub(crate) fn new(settings: &EmbedderSettings) -> Self {
+        Self {
+            name: settings.name().into(),
+            embedder: Embedder::new(settings),
+            questions: Questions::default(),
+            last_error: Mutex::default(),
+            refused: Mutex::default(),
+        }
+    }
+
+    /// The identity of its vectors.
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What is known of it, with the counts of what it has read and of all memories.
+    pub(crate) fn stats(&self, read: usize, all: usize) -> EmbeddingStats {
+        EmbeddingStats {
+            model: self.name.to_string(),
+            read,
+            waiting: all.saturating_sub(read),
+            refused: self.refused.lock().len(),
+            last_error: self.last_error.lock().clone(),
+        }
+    }
+
+    /// Has it read a few words, for a diagnosis.
+    pub(crate) async fn probe(&self) -> Result<usize, EmbedError> {
+        const LIMIT: Duration = Duration::from_secs(10);
+        let vectors = self.embedder.embed(&["when do we deploy"], LIMIT).await?;
+        Ok(vectors.first().map_or(0, ModelVector::dimensions))
+    }
+}

@@ -256,10 +256,12 @@ async fn write(config: &Config) -> Check {
     let written = timeout(config.write_timeout, store.tool_usage_append(&[usage])).await;
     let took = start.elapsed();
     match written {
-        Ok(Ok(())) if took > COMMIT_SLOW => {
-            Check::warn(NAME, "slow", format!("one row committed in {}, which callers feel", shown(took)))
-                .next("look at the disk (or network) of the database: each write waits for one flush of it")
-        }
+        Ok(Ok(())) if took > COMMIT_SLOW => Check::warn(
+            NAME,
+            "slow",
+            format!("one row committed in {}, which callers feel; under 20 ms is normal", shown(took)),
+        )
+        .next("look at the disk (or network) of the database: each write waits for one flush of it"),
         Ok(Ok(())) => Check::ok(NAME, format!("one row committed in {}", shown(took))),
         Ok(Err(error)) => Check::fail(NAME, "refused", format!("a write fails: {error}"))
             .next("give the user of the database the right to write, or point DATABASE_URL at the primary server"),
@@ -282,7 +284,7 @@ async fn load(config: &Config) -> (Check, Option<Hub>) {
         Ok(stats) => {
             let detail = format!("{} agents ready {} after the start", stats.registry.total, shown(took));
             if took > LOAD_SLOW {
-                Check::warn(NAME, "slow", detail).next(
+                Check::warn(NAME, "slow", format!("{detail}; 100,000 agents take less than a second nearby")).next(
                     "calls that come earlier are answered with not_ready; bring the database nearer, or remove agents",
                 )
             } else {
@@ -321,7 +323,10 @@ async fn freshness(config: &Config, writer: &Hub) -> Check {
                 .next("A2A_LOG=a2a_store=debug,a2a_sql=debug a2a-mcp doctor    (and see why the feed does not follow)")
         }
         Ok(Some(took)) if took > FRESH_SLOW => {
-            let detail = format!("{FRESH_ROUNDS} writes seen by a second cache, the slowest after {}", shown(took));
+            let detail = format!(
+                "{FRESH_ROUNDS} writes seen by a second cache, the slowest after {}; under 50 ms is normal",
+                shown(took)
+            );
             Check::warn(NAME, "slow", detail).next(
                 "with a pooler in transaction mode this is the polling interval; give the direct address of the \
                  server in DATABASE_URL",

@@ -369,7 +369,9 @@ async fn follow(
     let mut forgotten = Instant::now();
     loop {
         let before = Instant::now();
-        let poll = store.timings().time(Operation::FeedPoll, session.poll()).await?;
+        let polled = session.poll().await;
+        store.timings().note(Operation::FeedPoll, before, polled.is_err());
+        let poll = polled?;
         if let FeedSession::Postgres(feed) = &mut session {
             feed.take_told().into_iter().for_each(|told| workflows.clock().learn(told));
         }

@@ -183,10 +183,13 @@ pub struct MigrationStep {
 macro_rules! on_backend {
     ($self:ident, $operation:ident, $backend:ident => $call:expr) => {{
         let operation = $crate::timing::Operation::$operation;
-        match &$self.backend {
-            Backend::Postgres($backend) => $self.timings.time(operation, $call).await,
-            Backend::Sqlite($backend) => $self.timings.time(operation, $call).await,
-        }
+        let started = std::time::Instant::now();
+        let result = match &$self.backend {
+            Backend::Postgres($backend) => $call.await,
+            Backend::Sqlite($backend) => $call.await,
+        };
+        $self.timings.note(operation, started, result.is_err());
+        result
     }};
 }
 
@@ -320,13 +323,13 @@ impl Store {
         recheck: bool,
         base: Base<'_>,
     ) -> Result<Vec<Vec<Outcome>>, StoreError> {
-        let commit = async {
-            match &self.backend {
-                Backend::Postgres(backend) => backend.commit(units, recheck, base).await,
-                Backend::Sqlite(backend) => backend.commit(units, recheck).await,
-            }
+        let started = std::time::Instant::now();
+        let result = match &self.backend {
+            Backend::Postgres(backend) => backend.commit(units, recheck, base).await,
+            Backend::Sqlite(backend) => backend.commit(units, recheck).await,
         };
-        self.timings.time(Operation::AgentCommit, commit).await
+        self.timings.note(Operation::AgentCommit, started, result.is_err());
+        result
     }
 
     /// Starts following the database. The session's first step is the load of everything.

@@ -289,8 +289,9 @@ fn text(summary: &Summary) -> String {
         .collect();
     let table = table::render(&["OPERATION", "MEMORY", "PERSISTED, COLD", "PERSISTED, WARM"], &rows, None);
     format!(
-        "{table}{} agents; persisted is {}. Cold: the first thing that a process does, with opening the database and \
-         loading all agents ({}). Warm: the middle of {WARM_ROUNDS}. A deploy answers when it is committed.\n",
+        "{table}\n{} agents, persisted in {}\n\
+         cold: the first thing that a process does, with opening the database and loading all agents ({})\n\
+         warm: the middle of {WARM_ROUNDS}; a deploy answers when it is committed\n",
         summary.agents,
         summary.database,
         shown(summary.load_ms),

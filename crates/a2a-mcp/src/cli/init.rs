@@ -147,6 +147,13 @@ fn entry(args: &Args, config: &Config, settings: &settings::Args) -> Result<Entr
         Some(command) if command.components().count() > 1 => std::path::absolute(command).map_err(failed)?,
         Some(command) => command.clone(),
     };
+    // As cargo names its folder; the next build replaces what is in it.
+    if args.command.is_none() && command.components().any(|part| part.as_os_str() == "target") {
+        output::note(&format!(
+            "warning: {} is in a build folder; install it (cargo install --path crates/a2a-mcp), or name it with --command",
+            command.display()
+        ));
+    }
     let command = command.into_os_string().into_string();
     let command =
         command.map_err(|path| CliError::Usage(format!("the path {path:?} is not UTF-8, as a configuration is")))?;

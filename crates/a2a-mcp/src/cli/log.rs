@@ -19,7 +19,16 @@ const LINES_MAX: usize = 2_000;
 /// Writes what is left when it is dropped.
 pub(crate) struct Log {
     writer: NonBlocking,
-    _guard: WorkerGuard,
+    guard: Option<WorkerGuard>,
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Where nobody reads, nobody will read the rest, and the guard would say so on standard output.
+        if self.writer.error_counter().dropped_lines() > 0 {
+            std::mem::forget(self.guard.take());
+        }
+    }
 }
 
 impl Log {
@@ -30,7 +39,7 @@ impl Log {
             .buffered_lines_limit(LINES_MAX)
             .thread_name("a2a-log")
             .finish(std::io::stderr());
-        Self { writer, _guard: guard }
+        Self { writer, guard: Some(guard) }
     }
 
     /// Takes over what the program logs from now on.

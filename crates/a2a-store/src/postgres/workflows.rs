@@ -1,17 +1,13 @@
 //! Commands and reads of workflows, runs and steps, with connections of the pool.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
 use a2a_core::ids::{Actor, Namespace, Revision, RunId, WorkflowId, WorkflowKey};
 use a2a_core::workflow::command::{WorkflowCommand, WorkflowOutcome};
 use a2a_core::workflow::run::{RunState, RunStatus};
-use deadpool::managed;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::AsyncPgConnection;
 
 use super::workflow_rows::{Which, payloads, runs_by_id, workflow_history};
-use super::{COMMIT_LIMIT_MAX_MS, COMMIT_LIMIT_MS, PgStatement, Postgres, workflow_commit};
+use super::{PgStatement, Postgres, workflow_commit};
 use crate::agent_row::StoredTime;
 use crate::error::StoreError;
 use crate::store::workflows::{LEFT_OPEN_SQL, page_sql};
@@ -25,26 +21,9 @@ impl Postgres {
         &self,
         commands: Vec<WorkflowCommand>,
     ) -> Result<Vec<WorkflowOutcome>, StoreError> {
-        let mut conn = self.connection().await?;
-        let limit = self.workflow_limit.load(Ordering::Relaxed);
-        let work = workflow_commit::commit(&mut conn, &self.definitions, &commands);
-        match tokio::time::timeout(Duration::from_millis(limit), work).await {
-            Ok(Ok(outcomes)) => {
-                self.workflow_limit.store(COMMIT_LIMIT_MS, Ordering::Relaxed);
-                Ok(outcomes)
-            }
-            Ok(Err(error)) => {
-                // It may be a connection to a server that is going away; the next one is cheap.
-                drop(managed::Object::take(conn));
-                Err(error)
-            }
-            Err(_) => {
-                drop(managed::Object::take(conn));
-                // A server that is only slow gets more time at the next attempt.
-                self.workflow_limit.store((limit * 2).min(COMMIT_LIMIT_MAX_MS), Ordering::Relaxed);
-                Err(StoreError::Timeout(Duration::from_millis(limit)))
-            }
-        }
+        let work =
+            async |conn: &mut AsyncPgConnection| workflow_commit::commit(conn, &self.definitions, &commands).await;
+        self.commit_in_time(&self.workflow_limit, work).await
     }
 
     pub(crate) async fn runs_read(&self, ids: &[RunId], payloads: bool) -> Result<Vec<RunState>, StoreError> {

@@ -82,5 +82,7 @@ pub const FEEDBACK_COMMENT_CHARS_MAX: usize = 2_000;
 pub const AGENT_MEMORIES_MAX: usize = 100_000;
 /// Most memories of one namespace: each is in the memory of every process.
 pub const MEMORIES_MAX: usize = 1_000_000;
+/// Most turns of one session that are kept; then the oldest are forgotten.
+pub const SESSION_TURNS_KEPT_MAX: usize = 10_000;
 /// Most turns of a session that one call reads.
 pub const SESSION_TURNS_MAX: usize = 200;

@@ -354,6 +354,18 @@ impl MemoryIndex {
         all.into_iter().take(excess).map(|memory| memory.id.clone()).collect()
     }
 
+    /// The turns of a session that go first to make room for `count` more, when it would have more than `limit`: a
+    /// hundredth of them at once.
+    #[must_use]
+    pub fn turns_to_evict(&self, namespace: &Namespace, session: &str, limit: usize, count: usize) -> Vec<MemoryId> {
+        let Some(shard) = self.shards.get(namespace) else { return Vec::new() };
+        let wanted = shard.turns_of(session) + count;
+        if wanted <= limit {
+            return Vec::new();
+        }
+        shard.first_turns(session, wanted - (limit - limit / 100)).cloned().collect()
+    }
+
     /// The memories of all namespaces whose ids begin with `prefix`, at most `max`, in order.
     #[must_use]
     pub fn ids_with_prefix(&self, prefix: &str, max: usize) -> Vec<MemoryId> {

@@ -7,9 +7,10 @@ use std::time::SystemTime;
 use a2a_core::agent::ContentHash;
 use a2a_core::error::Problems;
 use a2a_core::ids::{Actor, AgentId, MemoryId, Namespace, OpId};
+use a2a_core::limits::SESSION_TURNS_KEPT_MAX;
 use a2a_core::memory::command::{MemoryAction, MemoryCommand, MemoryOutcome, NewMemory};
 use a2a_core::memory::recall::Reading;
-use a2a_core::memory::{Memory, MemorySpec, Trust};
+use a2a_core::memory::{Memory, MemorySpec, MemoryType, Trust};
 use a2a_core::time::Timestamp;
 use serde_json::Value;
 
@@ -158,6 +159,10 @@ impl Hub {
         let now = now();
         let hints = inputs.len() <= HINTED_DOCUMENTS_MAX;
         let mut prepared = Vec::with_capacity(inputs.len());
+        // What is stored by one call is stored at the same time: the ids keep it in its order.
+        let mut ids: Vec<MemoryId> = inputs.iter().map(|_| MemoryId::generate()).collect();
+        ids.sort_unstable();
+        let mut ids = ids.into_iter();
         let mut commands = Vec::with_capacity(inputs.len());
         for input in inputs {
             let (mut spec, redacted) = match self.memory_read(input, options, now) {
@@ -183,7 +188,7 @@ impl Hub {
             let near = if hints && input.told.is_none() { self.nearly_the_same(&spec, now) } else { Vec::new() };
             prepared.push(Prepared::Command { near, redacted });
             let new = NewMemory {
-                id: MemoryId::generate(),
+                id: ids.next().unwrap_or_else(MemoryId::generate),
                 spec,
                 trust: options.trust,
                 derived_from: derived_from.clone().into(),
@@ -262,11 +267,15 @@ impl Hub {
 
     /// Appends commands that make room for what `commands` store, and returns what they forget: by
     /// [`eviction_order`](a2a_core::memory::retention::eviction_order), a hundredth of the limit at once, so that a full
-    /// store does not look through everything at each call.
+    /// store does not look through everything at each call. Of a session that has become too long the oldest turns go.
     fn room_for(&self, commands: &mut Vec<MemoryCommand>, now: Timestamp, actor: &Actor) -> Vec<MemoryId> {
         let mut wanted: BTreeMap<(Namespace, Option<AgentId>), usize> = BTreeMap::new();
+        let mut turns: BTreeMap<(Namespace, Arc<str>), usize> = BTreeMap::new();
         for command in commands.iter() {
             if let MemoryAction::Store(new) = &command.action {
+                if let (MemoryType::Conversation, Some(session)) = (new.spec.kind, &new.spec.session) {
+                    *turns.entry((new.spec.namespace.clone(), session.clone())).or_default() += 1;
+                }
                 *wanted.entry((new.spec.namespace.clone(), None)).or_default() += 1;
                 if let Some(agent) = &new.spec.agent {
                     *wanted.entry((new.spec.namespace.clone(), Some(agent.clone()))).or_default() += 1;
@@ -285,6 +294,9 @@ impl Hub {
             let spare = limit / 100;
             let keep = limit.saturating_sub(spare);
             evicted.extend(index.to_evict(&namespace, agent, keep, count, now));
+        }
+        for ((namespace, session), count) in turns {
+            evicted.extend(index.turns_to_evict(&namespace, &session, SESSION_TURNS_KEPT_MAX, count));
         }
         drop(index);
         evicted.sort_unstable();

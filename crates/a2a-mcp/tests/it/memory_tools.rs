@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use a2a_core::limits::SESSION_TURNS_KEPT_MAX;
 use a2a_testing::stdio::{ServerOptions, ServerProcess};
 use a2a_testing::wait::wait_until;
 use serde_json::{Value, json};
@@ -342,6 +343,27 @@ async fn the_turns_of_a_session_come_in_their_order() {
     assert_eq!(earlier["memories"][0]["content"], "turn 0 of the talk");
     let inside = call(&server, "memory_search", json!({"query": "turn 17", "session": "s1"})).await;
     assert_eq!(inside["memories"][0]["content"], "turn 17 of the talk");
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_too_long_loses_its_oldest_turns() {
+    let server = open(memory_only(&[])).await;
+    let turn = |n: usize| json!({"content": format!("turn {n} of the talk"), "type": "conversation", "session": "s1"});
+    for chunk in (0..SESSION_TURNS_KEPT_MAX).collect::<Vec<_>>().chunks(100) {
+        let turns: Vec<Value> = chunk.iter().map(|n| turn(*n)).collect();
+        let done = call(&server, "memory_store", json!({"memories": turns})).await;
+        assert_eq!((&done["stored"], done["evicted"].as_u64()), (&json!(100), None), "{done}");
+    }
+    let done = call(&server, "memory_store", json!({"memories": [turn(SESSION_TURNS_KEPT_MAX)]})).await;
+    let evicted = done["evicted"].as_u64().expect("it says how many");
+    let mut page = call(&server, "memory_search", json!({"turns": "s1", "limit": 200})).await;
+    assert_eq!(page["total"].as_u64(), Some(SESSION_TURNS_KEPT_MAX as u64 + 1 - evicted));
+    while !page["next_cursor"].is_null() {
+        let arguments = json!({"turns": "s1", "limit": 200, "cursor": page["next_cursor"]});
+        page = call(&server, "memory_search", arguments).await;
+    }
+    assert_eq!(page["memories"][0]["content"], format!("turn {evicted} of the talk"));
     server.finish().await;
 }
 

@@ -1,5 +1,6 @@
 //! Conversations: the turns of a session in their order.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -71,6 +72,15 @@ impl Shard {
         page.reverse();
         let total = turns.values().filter(|doc| is_there(doc).is_some()).count();
         Ok(TurnPage { turns: page, total, next_cursor })
+    }
+
+    /// The first turns of a session, at most `count`.
+    pub(super) fn first_turns(&self, session: &str, count: usize) -> impl Iterator<Item = &MemoryId> {
+        self.sessions_turns.get(session).into_iter().flat_map(BTreeMap::keys).take(count).map(|(_, id)| id)
+    }
+
+    pub(super) fn turns_of(&self, session: &str) -> usize {
+        self.sessions_turns.get(session).map_or(0, BTreeMap::len)
     }
 
     /// The turns right before and after a turn.

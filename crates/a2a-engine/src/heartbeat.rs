@@ -8,38 +8,21 @@ use std::time::Duration;
 use a2a_store::error::StoreError;
 use a2a_store::store::{Location, ProcessInfo, Store};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::maintenance;
 
+/// A process that ends sooner is listed nowhere and costs nothing; by then its client has said who it is.
+const FIRST: Duration = Duration::from_secs(5);
 /// Often enough for people, and rare beside everything else.
 const INTERVAL: Duration = Duration::from_secs(15);
 /// A process that was silent for longer is taken for dead by `doctor`: three signs are missing.
 pub(crate) const SILENT: Duration = Duration::from_secs(45);
 /// A sign that takes longer is given up.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Longer names of clients are cut.
-const CLIENT_CHARS_MAX: usize = 200;
-
-/// What is known of the client of this process.
-#[derive(Debug, Default)]
-pub(crate) struct ClientName {
-    name: OnceLock<String>,
-    told: Notify,
-}
-
-impl ClientName {
-    /// The first name counts.
-    pub(crate) fn tell(&self, name: &str) {
-        if self.name.set(name.chars().take(CLIENT_CHARS_MAX).collect()).is_ok() {
-            self.told.notify_one();
-        }
-    }
-}
 
 /// The task that gives the signs.
 #[derive(Debug)]
@@ -47,12 +30,13 @@ pub(crate) struct Heartbeat {
     store: Store,
     id: String,
     stop: CancellationToken,
-    task: Mutex<Option<JoinHandle<()>>>,
+    /// Tells whether it has given any.
+    task: Mutex<Option<JoinHandle<bool>>>,
 }
 
 impl Heartbeat {
     /// Starts it, unless this process is no server or keeps nothing in a database.
-    pub(crate) fn start(config: &Config, store: Store, client: Arc<ClientName>) -> Option<Self> {
+    pub(crate) fn start(config: &Config, store: Store, client: Arc<OnceLock<String>>) -> Option<Self> {
         let kind = config.process_kind?;
         if matches!(config.location, Location::Memory) || store.is_read_only() {
             return None;
@@ -80,10 +64,9 @@ impl Heartbeat {
         self.stop.cancel();
         let task = self.task.lock().take();
         let left = timeout(limit, async {
-            if let Some(task) = task {
-                task.await.map_err(|error| StoreError::Task(error.to_string()))?;
-            }
-            self.store.process_leave(&self.id).await
+            let Some(task) = task else { return Ok(()) };
+            let has_row = task.await.map_err(|error| StoreError::Task(error.to_string()))?;
+            if has_row { self.store.process_leave(&self.id).await } else { Ok(()) }
         });
         match left.await {
             Ok(Ok(())) => {}
@@ -93,20 +76,22 @@ impl Heartbeat {
     }
 }
 
-async fn run(store: Store, mut info: ProcessInfo, client: Arc<ClientName>, stop: CancellationToken) {
-    if let Ok(known) = maintenance::migrate_known().await {
-        info.schema = known.last().map(|step| step.name.clone()).unwrap_or_default();
-    }
-    let mut ticks = interval(INTERVAL);
+async fn run(store: Store, mut info: ProcessInfo, client: Arc<OnceLock<String>>, stop: CancellationToken) -> bool {
+    let mut has_row = false;
+    let mut ticks = interval_at(Instant::now() + FIRST, INTERVAL);
     // A machine that has slept owes no signs.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return has_row,
             _ = ticks.tick() => {}
-            () = client.told.notified() => {}
         }
-        info.client = client.name.get().cloned();
+        if !has_row && let Ok(known) = maintenance::migrate_known().await {
+            info.schema = known.last().map(|step| step.name.clone()).unwrap_or_default();
+        }
+        info.client = client.get().cloned();
+        // Also one whose outcome is not known may have made it.
+        has_row = true;
         match timeout(LIMIT, store.process_beat(&info)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "no sign of life was given"),

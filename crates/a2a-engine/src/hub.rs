@@ -39,7 +39,7 @@ use crate::embedder::Embeddings;
 use crate::embedder::reader::Reader;
 use crate::error::HubError;
 use crate::executors::Executors;
-use crate::heartbeat::{ClientName, Heartbeat};
+use crate::heartbeat::Heartbeat;
 use crate::learner::Learner;
 use crate::maintenance;
 use crate::runner::{Runner, Surroundings};
@@ -61,6 +61,8 @@ pub use workflows::{SaveOptions, SavedWorkflow, WorkflowPage};
 
 /// How long what was accepted may take to be committed when the process ends.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Longer names of clients are cut.
+const CLIENT_CHARS_MAX: usize = 200;
 /// How long taking the sign of life away may take; otherwise others do it.
 const LEAVE_LIMIT: Duration = Duration::from_millis(300);
 /// How long giving back the steps that are worked on may take; those that are not are free when their leases run out.
@@ -80,7 +82,7 @@ struct Inner {
     recalled: recall::RecalledTexts,
     embeddings: Option<Arc<Embeddings>>,
     feed: Arc<FeedStatus>,
-    client: Arc<ClientName>,
+    client: Arc<OnceLock<String>>,
     running: OnceLock<Running>,
     shutdown: CancellationToken,
     /// Those that give something back at the end.
@@ -210,7 +212,8 @@ impl Hub {
 
     /// Notes what the client of this process calls itself, for those who look after the database.
     pub fn client_named(&self, name: &str) {
-        self.inner.client.tell(name);
+        // The first name counts.
+        self.inner.client.get_or_init(|| name.chars().take(CLIENT_CHARS_MAX).collect());
     }
 
     /// Notes a tool call for analytics.

@@ -14,6 +14,8 @@ use a2a_store::store::Location;
 use serde::Serialize;
 
 use crate::embedder::{EmbedderSettings, ExternalSettings};
+#[cfg(feature = "local-model")]
+use crate::embedder::{ModelFolder, pull};
 use crate::operator::{OperatorFile, Secret};
 use crate::runner::RunnerSettings;
 
@@ -78,6 +80,8 @@ pub struct Settings {
     pub embeddings_key: Option<Secret>,
     /// `A2A_EMBEDDINGS_DIMENSIONS`
     pub embeddings_dimensions: Option<String>,
+    /// `A2A_EMBEDDINGS_DIR`
+    pub embeddings_dir: Option<PathBuf>,
 }
 
 /// How much is remembered. When a limit is reached, what is worth least is forgotten.
@@ -110,6 +114,8 @@ pub struct Config {
     pub learn: bool,
     /// The model that reads memories; without one it is the built-in table.
     pub embedder: Option<EmbedderSettings>,
+    /// Where a model is kept that was fetched, unless this user has no home directory.
+    pub model_folder: Option<PathBuf>,
     /// Whether this process takes its turn in having it read them.
     pub reads_memories: bool,
     /// What its executors may do.
@@ -260,7 +266,8 @@ impl Config {
             &(1..=MODEL_DIMENSIONS_MAX),
             &mut problem,
         );
-        let embedder = match embedder(settings, dimensions) {
+        let model_folder = data_dir(settings.data_dir.as_deref()).map(|folder| model_folder(&folder));
+        let embedder = match embedder(settings, dimensions, model_folder.as_deref()) {
             Ok(embedder) => embedder,
             Err(found) => {
                 problems.extend(found);
@@ -285,6 +292,7 @@ impl Config {
                 memory,
                 learn,
                 embedder,
+                model_folder,
                 reads_memories: storage != StorageMode::Replica,
                 operator,
                 slow_query: slow_query_ms.map_or(SLOW_QUERY_DEFAULT, Duration::from_millis),
@@ -302,23 +310,52 @@ pub fn database_url_shown(url: &str) -> Option<String> {
 }
 
 /// The model that the settings name.
-fn embedder(settings: &Settings, dimensions: Option<usize>) -> Result<Option<EmbedderSettings>, Vec<Problem>> {
+fn embedder(
+    settings: &Settings,
+    dimensions: Option<usize>,
+    fetched: Option<&Path>,
+) -> Result<Option<EmbedderSettings>, Vec<Problem>> {
     let set =
         |text: &'_ Option<String>| text.as_deref().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
     let (model, key) = (set(&settings.embeddings_model), &settings.embeddings_key);
     let key = key.as_ref().map(|key| Secret::new(key.expose().trim())).filter(|key| !key.expose().is_empty());
+    let problem = |path: &str, message: String| Err(vec![Problem { path: path.to_owned(), message }]);
+    let folder = settings.embeddings_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty());
     match set(&settings.embeddings_url) {
+        Some(_) if folder.is_some() => {
+            problem("A2A_EMBEDDINGS_DIR", "is set and A2A_EMBEDDINGS_URL too; set only one of them".to_owned())
+        }
         Some(url) => {
             let external = ExternalSettings::new(&url, model.as_deref(), key.as_ref(), dimensions)?;
             Ok(Some(EmbedderSettings::External(external)))
         }
         // A key alone does nothing and does no harm.
         None if model.is_some() => {
-            let message = "is set, but A2A_EMBEDDINGS_URL is not; set both or none".to_owned();
-            Err(vec![Problem { path: "A2A_EMBEDDINGS_MODEL".to_owned(), message }])
+            problem("A2A_EMBEDDINGS_MODEL", "is set, but A2A_EMBEDDINGS_URL is not; set both or none".to_owned())
         }
+        None => local_model(folder, fetched)
+            .or_else(|message| problem("A2A_EMBEDDINGS_DIR", format!("can't be used: {message}"))),
+    }
+}
+
+/// The model of a folder, or the one that was fetched, if there is one.
+#[cfg(feature = "local-model")]
+fn local_model(folder: Option<&Path>, fetched: Option<&Path>) -> Result<Option<EmbedderSettings>, String> {
+    let folder = folder.or_else(|| fetched.filter(|fetched| pull::is_there(fetched)));
+    folder.map(|folder| ModelFolder::open(folder).map(EmbedderSettings::Local)).transpose()
+}
+
+#[cfg(not(feature = "local-model"))]
+fn local_model(folder: Option<&Path>, _: Option<&Path>) -> Result<Option<EmbedderSettings>, String> {
+    match folder {
+        Some(_) => Err("this program was built without the feature local-model".to_owned()),
         None => Ok(None),
     }
+}
+
+/// Where a fetched model is, below the data folder.
+fn model_folder(data_folder: &Path) -> PathBuf {
+    data_folder.join("models").join("all-MiniLM-L6-v2")
 }
 
 /// A number within a range, `None` when it is not set.
@@ -387,6 +424,7 @@ mod tests {
             embeddings_model: None,
             embeddings_key: Some(Secret::new("two\nlines")),
             embeddings_dimensions: text("0"),
+            embeddings_dir: None,
         };
         let problems = Config::new(&settings).unwrap_err();
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
@@ -435,6 +473,17 @@ mod tests {
         assert_eq!(location("replica", Some("postgres://two/a2a")), "two:5432/a2a");
         assert_eq!(location("replica", None), "one:5432/a2a");
         assert_eq!(location("persisted", Some("postgres://two/a2a")), "one:5432/a2a");
+    }
+
+    #[test]
+    fn a_folder_without_a_model_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { embeddings_dir: Some(folder.path().to_owned()), ..Settings::default() };
+        let problems = Config::new(&settings).unwrap_err();
+        assert_eq!(problems.0[0].path, "A2A_EMBEDDINGS_DIR");
+        let url = Some("http://127.0.0.1:1/v1".to_owned());
+        let both = Settings { embeddings_url: url, embeddings_model: text("m"), ..settings };
+        assert!(Config::new(&both).unwrap_err().to_string().contains("set only one"));
     }
 
     #[test]

@@ -23,6 +23,8 @@ use reqwest::{Client, Response, Url};
 
 pub use address::{Reach, reach};
 pub(crate) use client::own_client;
+#[cfg(feature = "local-model")]
+pub(crate) use client::own_client_builder;
 pub use origin::{Origin, OriginPattern};
 pub use resolver::{Resolver, SystemResolver};
 

@@ -1,11 +1,16 @@
 //! Vectors of memories by a model that the operator has chosen, in the place of the built-in table.
 //!
-//! - [`Embedder`] turns texts into vectors: [`external`] asks an endpoint that speaks the protocol of OpenAI.
+//! - [`Embedder`] turns texts into vectors: [`external`] asks an endpoint that speaks the protocol of OpenAI, [`local`]
+//!   runs a model in this process.
 //! - [`reader`] has the model read memories in the background, in one process at a time, and keeps the vectors in the
 //!   database, from where every process has them. Nothing that is stored waits for it.
 //! - [`questions`] has it read what recall is asked, within a short time; without an answer recall uses the table.
 
 mod external;
+#[cfg(feature = "local-model")]
+mod local;
+#[cfg(feature = "local-model")]
+pub mod pull;
 mod questions;
 pub(crate) mod reader;
 
@@ -17,13 +22,20 @@ use parking_lot::Mutex;
 
 use self::external::External;
 pub use self::external::ExternalSettings;
+#[cfg(feature = "local-model")]
+use self::local::Local;
 use self::questions::Questions;
+#[cfg(feature = "local-model")]
+pub use a2a_model::ModelFolder;
 
 /// Which model reads memories.
 #[derive(Debug, Clone)]
 pub enum EmbedderSettings {
     /// One behind an endpoint.
     External(ExternalSettings),
+    /// One that is run in this process.
+    #[cfg(feature = "local-model")]
+    Local(ModelFolder),
 }
 
 impl EmbedderSettings {
@@ -32,6 +44,8 @@ impl EmbedderSettings {
     pub fn name(&self) -> String {
         match self {
             Self::External(settings) => settings.name(),
+            #[cfg(feature = "local-model")]
+            Self::Local(folder) => folder.name().to_owned(),
         }
     }
 }
@@ -65,12 +79,16 @@ impl EmbedError {
 #[derive(Debug)]
 pub(crate) enum Embedder {
     External(External),
+    #[cfg(feature = "local-model")]
+    Local(Local),
 }
 
 impl Embedder {
     fn new(settings: &EmbedderSettings) -> Self {
         match settings {
             EmbedderSettings::External(settings) => Self::External(External::new(settings.clone())),
+            #[cfg(feature = "local-model")]
+            EmbedderSettings::Local(folder) => Self::Local(Local::new(folder.clone())),
         }
     }
 
@@ -78,6 +96,8 @@ impl Embedder {
     pub(crate) async fn embed(&self, texts: &[&str], limit: Duration) -> Result<Vec<ModelVector>, EmbedError> {
         match self {
             Self::External(external) => external.embed(texts, limit).await,
+            #[cfg(feature = "local-model")]
+            Self::Local(local) => local.embed(texts, limit).await,
         }
     }
 
@@ -85,6 +105,8 @@ impl Embedder {
     fn batch(&self) -> (usize, usize) {
         match self {
             Self::External(_) => (external::TEXTS_MAX, external::BYTES_MAX),
+            #[cfg(feature = "local-model")]
+            Self::Local(_) => (local::TEXTS_MAX, local::BYTES_MAX),
         }
     }
 
@@ -92,6 +114,9 @@ impl Embedder {
     fn question_limit(&self) -> Duration {
         match self {
             Self::External(_) => Duration::from_millis(300),
+            // The first one loads the model.
+            #[cfg(feature = "local-model")]
+            Self::Local(_) => Duration::from_millis(200),
         }
     }
 }

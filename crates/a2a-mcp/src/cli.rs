@@ -15,6 +15,8 @@ mod log;
 mod mcp_client;
 mod memory;
 mod migrate;
+#[cfg(feature = "local-model")]
+mod model;
 mod output;
 mod runs;
 mod seed;
@@ -189,6 +191,13 @@ enum Command {
   a2a-mcp migrate run"
     ))]
     Migrate(migrate::Command),
+    /// Fetch a model that reads memories in this process, and show which one does
+    #[cfg(feature = "local-model")]
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp model pull
+  a2a-mcp model show"
+    ))]
+    Model(model::Command),
     /// Check each link from the settings to an agent that a second process sees
     #[command(
         long_about = "Check each link from the settings to an agent that a second process sees, and say what to do \
@@ -320,6 +329,8 @@ async fn execute(command: Command, config: Config, settings: &settings::Args) ->
         Command::Memory(command) => memory::run(command, config, settings).await,
         Command::Worker => worker::run(config).await,
         Command::Migrate(command) => migrate::run(&command, &config).await,
+        #[cfg(feature = "local-model")]
+        Command::Model(command) => model::run(&command, &config).await,
         Command::Demo => demo(settings).await,
         Command::Doctor(_) | Command::Completions { .. } => Ok(Exit::Done),
     }

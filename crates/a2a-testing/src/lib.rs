@@ -10,6 +10,7 @@
 //! | [`sqlite_wal`] | what a SQLite database has committed, transaction by transaction |
 //! | [`wait`] | waiting for a condition, with a limit |
 //! | [`embeddings`] | an endpoint for embeddings that counts what it has read |
+//! | [`installed`] | what others have made, fetched once |
 //! | [`webhook`] | a webhook that counts its effects by idempotency key |
 //! | [`figure`] | how often a test repeats what it proves |
 //!
@@ -31,6 +32,7 @@ pub mod embeddings;
 pub mod fault_proxy;
 pub mod figure;
 pub mod history;
+pub mod installed;
 pub mod postgres;
 pub mod sqlite_wal;
 pub mod stdio;

@@ -9,9 +9,14 @@ mod corpus;
 mod distractors;
 mod tune;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use a2a_core::memory::recall::{CommittedMemory, MemoryIndex, Ranking, RecallQuery};
+use a2a_core::embedding::ModelVector;
+use a2a_core::memory::recall::{CommittedMemory, MemoryIndex, Ranking, RecallQuery, passage};
+use a2a_model::{Model, ModelFolder};
 
 use agents::Agents;
 use corpus::{Corpus, Question, Style};
@@ -58,6 +63,8 @@ impl Score {
 pub(crate) struct Bench {
     index: MemoryIndex,
     corpus: Corpus,
+    /// What a model makes of the questions.
+    meanings: HashMap<String, Arc<ModelVector>>,
 }
 
 /// How far down an answer counts for the mean reciprocal rank.
@@ -70,7 +77,26 @@ impl Bench {
         for memory in &corpus.memories {
             index.apply(CommittedMemory::Memory(memory.clone()), corpus.now);
         }
-        Ok(Self { index, corpus })
+        Ok(Self { index, corpus, meanings: HashMap::new() })
+    }
+
+    /// Has a model read all memories and questions.
+    fn read_by(&mut self, folder: &Path) -> Result<(), String> {
+        let folder = ModelFolder::open(folder)?;
+        let model = Model::load(&folder)?;
+        let start = Instant::now();
+        for memory in &self.corpus.memories {
+            self.index.set_model_vector(memory.id.as_str(), &model.embed(passage(&memory.spec))?);
+        }
+        let (memories, start) = (start.elapsed(), Instant::now());
+        for question in &self.corpus.questions {
+            self.meanings.insert(question.text.clone(), Arc::new(model.embed(&question.text)?));
+        }
+        let mean = |took: Duration, count: usize| took.as_secs_f64() * 1_000.0 / count.max(1) as f64;
+        let (memories, questions) =
+            (mean(memories, self.corpus.memories.len()), mean(start.elapsed(), self.corpus.questions.len()));
+        println!("# Model {}: {memories:.1} ms per memory, {questions:.1} ms per question", folder.name());
+        Ok(())
     }
 
     fn rank(&self, question: &Question, ranking: Ranking) -> Option<usize> {
@@ -79,6 +105,7 @@ impl Bench {
             limit: RANKS,
             now: self.corpus.now,
             ranking,
+            meaning: self.meanings.get(&question.text).cloned(),
             ..RecallQuery::default()
         };
         let page = self.index.recall(&query).ok()?;
@@ -116,15 +143,44 @@ impl Sides {
     }
 }
 
+/// Prints what a model alone reaches, the table with words, and the model with words.
+fn run_model(bench: &Bench) -> bool {
+    let by_table = Ranking { model: 0.0, ..Ranking::default() };
+    let mut is_better = true;
+    for half in [Half::Tuning, Half::HeldOut] {
+        let sides = [Ranking::MODEL_ALONE, by_table, Ranking::default()].map(|ranking| bench.scores(half, ranking));
+        let columns = ["model alone", "words and table", "words and model"];
+        print_columns(half, columns, &Sides(sides.clone()));
+        let value = |scores: &BTreeMap<Style, Score>| scores.values().map(|s| s.recall_5() + s.mrr()).sum::<f64>();
+        let [_, table, model] = &sides;
+        is_better &= half == Half::Tuning || value(model) > value(table);
+    }
+    println!("\nthe model is better than the table on the held-out half: {}", if is_better { "yes" } else { "NO" });
+    is_better
+}
+
 /// Prints the figures of words alone, the table alone and both together; fails when both together are not the best.
 pub(crate) fn run(args: &[String]) -> Result<bool, String> {
-    if let Some(unknown) = args.iter().find(|arg| !["--tune", "--misses"].contains(&arg.as_str())) {
-        return Err(format!("`{unknown}` is not an option of eval; there are --tune and --misses"));
+    let model = args.iter().position(|arg| arg == "--model");
+    let folder = model.and_then(|at| args.get(at + 1));
+    let is_known = |(at, arg): (usize, &String)| {
+        ["--tune", "--misses", "--model"].contains(&arg.as_str()) || model.is_some_and(|model| model + 1 == at)
+    };
+    if let Some((_, unknown)) = args.iter().enumerate().find(|(at, arg)| !is_known((*at, *arg))) {
+        return Err(format!("`{unknown}` is not an option of eval; there are --tune, --misses and --model FOLDER"));
     }
     if !a2a_core::embedding::is_available() {
         return Err("a2a-core was built without its table; build it with the feature `embedding`".to_owned());
     }
-    let (bench, agents) = (Bench::new()?, Agents::read()?);
+    let (mut bench, agents) = (Bench::new()?, Agents::read()?);
+    if model.is_some() {
+        bench.read_by(Path::new(folder.ok_or("--model needs the folder of a model")?))?;
+        if args.iter().any(|arg| arg == "--tune") {
+            tune::run_model(&bench);
+            return Ok(true);
+        }
+        return Ok(run_model(&bench));
+    }
     if args.iter().any(|arg| arg == "--tune") {
         tune::run(&bench);
         agents.tune();
@@ -148,9 +204,17 @@ pub(crate) fn run(args: &[String]) -> Result<bool, String> {
     Ok(best)
 }
 
-fn print_sides(half: Half, Sides([words, table, hybrid]): &Sides) {
-    println!("\n## {}\n", if half == Half::Tuning { "tuning half" } else { "held-out half" });
-    println!("| style      | questions | words r@5 r@10  MRR  | table r@5 r@10  MRR  | hybrid r@5 r@10  MRR |");
+fn print_sides(half: Half, sides: &Sides) {
+    print_columns(half, ["words", "table", "both"], sides);
+}
+
+fn print_columns(half: Half, columns: [&str; 3], Sides([words, table, hybrid]): &Sides) {
+    println!(
+        "\n## {}, recall@5, recall@10 and MRR\n",
+        if half == Half::Tuning { "tuning half" } else { "held-out half" }
+    );
+    let [first, second, third] = columns;
+    println!("| style      | questions | {first:20} | {second:20} | {third:20} |");
     println!("|------------|-----------|----------------------|----------------------|----------------------|");
     let mut sums = [Score::default(); 3];
     for (style, hybrid) in hybrid {

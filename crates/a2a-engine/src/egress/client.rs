@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, redirect, retry};
+use reqwest::{Client, ClientBuilder, redirect, retry};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::{EgressError, Origin};
@@ -63,10 +63,19 @@ pub(super) fn pinned(
 /// # Errors
 /// When TLS can't be set up.
 pub(crate) async fn own_client(https_only: bool) -> Result<Client, EgressError> {
+    let builder = own_client_builder(https_only).await?;
+    builder.build().map_err(|error| EgressError::Client(super::transport_error(&error)))
+}
+
+/// The same, to be changed before it is made.
+///
+/// # Errors
+/// When TLS can't be set up.
+pub(crate) async fn own_client_builder(https_only: bool) -> Result<ClientBuilder, EgressError> {
     // Reading the certificates of the operating system takes milliseconds.
     let made = tokio::task::spawn_blocking(tls_config).await;
     let tls = made.map_err(|error| error.to_string()).and_then(|made| made).map_err(EgressError::Client)?;
-    Client::builder()
+    Ok(Client::builder()
         .user_agent(concat!("a2a-mcp/", env!("CARGO_PKG_VERSION")))
         .tls_backend_preconfigured(tls)
         .https_only(https_only)
@@ -78,9 +87,7 @@ pub(crate) async fn own_client(https_only: bool) -> Result<Client, EgressError> 
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .pool_max_idle_per_host(IDLE_MAX)
-        .build()
-        .map_err(|error| EgressError::Client(super::transport_error(&error)))
+        .pool_max_idle_per_host(IDLE_MAX))
 }
 
 /// Answers with what was checked, and for no other host.

@@ -108,7 +108,7 @@ fn operation(mut url: Url) -> Result<Url, String> {
 }
 
 /// Whether texts stay on this machine or in a network of the operator's own.
-fn is_near(origin: &Origin) -> bool {
+pub(super) fn is_near(origin: &Origin) -> bool {
     let is_near = |address: IpAddr| matches!(reach(address), Reach::Private(_));
     origin.host() == "localhost" || origin.address().is_some_and(is_near)
 }

@@ -1,5 +1,6 @@
 //! Memories that a model behind an endpoint reads in the background.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use a2a_core::ids::Actor;
@@ -11,6 +12,7 @@ use a2a_engine::embedder::EmbeddingStats;
 use a2a_engine::hub::{Hub, MemoryStoreOptions};
 use a2a_engine::operator::Secret;
 use a2a_testing::embeddings::{Behaviour, EmbeddingEndpoint};
+use a2a_testing::installed::sentence_transformer;
 use a2a_testing::postgres::{TestDatabase, postgres_or_skip};
 use a2a_testing::wait::wait_until;
 use serde_json::json;
@@ -234,6 +236,26 @@ async fn an_endpoint_that_fails_is_tried_again(world: World) {
     store(&hub, &mixed).await;
     wait_until(LIMIT, "all others are read", async || stats(&hub).refused == 1 && stats(&hub).waiting == 1).await;
     assert_eq!(stats(&hub).read, count + 21, "the second one was read as far as it is taken");
+    hub.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_in_this_process_reads_memories_and_questions() {
+    let Some(model) = sentence_transformer(Path::new(env!("CARGO_TARGET_TMPDIR"))) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { data_dir: Some(folder.path().to_owned()), embeddings_dir: Some(model), ..Settings::default() };
+    let hub = Hub::open(Config::new(&settings).unwrap());
+    store(&hub, &texts(0..30)).await;
+    store(&hub, &["physicians must not prescribe it to expectant mothers".to_owned()]).await;
+    all_read(&hub, 31).await;
+    assert!(stats(&hub).model.starts_with("local:"), "{:?}", stats(&hub));
+    wait_until(LIMIT, "the model has read the question", async || {
+        let page = recall(&hub, "may a pregnant woman take this drug").await;
+        let first = page.hits.first().map(|hit| hit.memory.spec.content.to_string());
+        first.is_some_and(|text| text.starts_with("physicians")) && page.hits[0].similarity.is_some_and(|s| s > 0.4)
+    })
+    .await;
     hub.close().await;
 }
 

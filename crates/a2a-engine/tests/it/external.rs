@@ -3,16 +3,18 @@
 //! Where there is no interpreter or no package registry, a test says that it is skipped and passes. With `CI=true` it
 //! fails instead, so that this does not go unnoticed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use a2a_testing::installed::{installed, run};
 
 const PYTHON_PACKAGES: [&str; 2] = ["a2a-sdk[http-server]==1.3.0", "uvicorn==0.54.0"];
 const NODE_PACKAGE: &str = "@modelcontextprotocol/server-everything@2026.8.31";
 
 /// A Python with the reference SDK of the A2A protocol.
 pub(crate) fn python() -> Option<Command> {
-    let installed = installed("python-a2a-sdk-1.3.0", |folder| {
+    let installed = installed(all(), "python-a2a-sdk-1.3.0", |folder| {
         run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         // As a module: the first line of a script can't hold a long path.
         run(Command::new(folder.join("bin/python"))
@@ -24,7 +26,7 @@ pub(crate) fn python() -> Option<Command> {
 
 /// The program of the MCP server of the protocol's authors that has one of everything.
 pub(crate) fn everything() -> Option<PathBuf> {
-    let installed = installed("node-server-everything-2026.8.31", |folder| {
+    let installed = installed(all(), "node-server-everything-2026.8.31", |folder| {
         fs::create_dir_all(folder).map_err(|error| error.to_string())?;
         run(Command::new("npm")
             .args(["install", "--no-audit", "--no-fund", "--no-save", "--fetch-retries", "1", "--prefix"])
@@ -40,35 +42,6 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
-fn installed(name: &str, install: impl FnOnce(&Path) -> Result<(), String>) -> Option<PathBuf> {
-    let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let (folder, done) = (all.join(name), all.join(format!("{name}.done")));
-    // Tests run in processes of their own, and one of them installs.
-    let lock = File::create(all.join(format!("{name}.lock"))).unwrap();
-    lock.lock().unwrap();
-    if done.exists() {
-        return Some(folder);
-    }
-    if folder.exists() {
-        fs::remove_dir_all(&folder).unwrap();
-    }
-    match install(&folder) {
-        Ok(()) => {
-            File::create(done).unwrap();
-            Some(folder)
-        }
-        Err(reason) => {
-            assert!(std::env::var("CI").as_deref() != Ok("true"), "{name} could not be installed: {reason}");
-            eprintln!("SKIPPED: {name} could not be installed: {reason}");
-            None
-        }
-    }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim()))
+fn all() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
 }

@@ -33,9 +33,10 @@ const URL_SHOWN: &str = "(set; the password is not shown)";
 /// The settings that a `.env` file cannot make.
 const OPERATOR_FILE: &str = "A2A_CONFIG";
 const EMBEDDINGS_URL: &str = "A2A_EMBEDDINGS_URL";
+const EMBEDDINGS_DIR: &str = "A2A_EMBEDDINGS_DIR";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 21] = [
+pub(crate) const VARIABLES: [(&str, &str); 22] = [
     ("DATABASE_URL", "database_url"),
     ("DATABASE_REPLICA_URL", "database_replica_url"),
     ("A2A_STORAGE", "storage"),
@@ -54,6 +55,7 @@ pub(crate) const VARIABLES: [(&str, &str); 21] = [
     ("A2A_EMBEDDINGS_MODEL", "embeddings_model"),
     ("A2A_EMBEDDINGS_KEY", "embeddings_key"),
     ("A2A_EMBEDDINGS_DIMENSIONS", "embeddings_dimensions"),
+    (EMBEDDINGS_DIR, "embeddings_dir"),
     ("A2A_TOOLS", "tools"),
     ("A2A_ACTOR", "actor"),
     ("A2A_LOG", "log"),
@@ -120,6 +122,9 @@ pub(crate) struct Args {
     /// Dimensions to ask it for, if it has a choice
     #[arg(long, env = "A2A_EMBEDDINGS_DIMENSIONS", value_name = "N", global = true, hide_env_values = true)]
     embeddings_dimensions: Option<String>,
+    /// Folder of an embedding model that is run in this process [default: the one that `model pull` has fetched]
+    #[arg(long, env = "A2A_EMBEDDINGS_DIR", value_name = "DIR", global = true, hide_env_values = true)]
+    embeddings_dir: Option<OsString>,
     /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
     #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
     tools: Option<String>,
@@ -175,6 +180,7 @@ impl Args {
             embeddings_model: self.embeddings_model.clone(),
             embeddings_key: self.embeddings_key.as_deref().map(Secret::new),
             embeddings_dimensions: self.embeddings_dimensions.clone(),
+            embeddings_dir: self.embeddings_dir.clone().map(PathBuf::from),
         };
         match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
@@ -270,6 +276,7 @@ impl Args {
             "embeddings_model" => set(&self.embeddings_model),
             "embeddings_key" => set(&self.embeddings_key).map(|_| "(set; not shown)".to_owned()),
             "embeddings_dimensions" => set(&self.embeddings_dimensions),
+            "embeddings_dir" => self.embeddings_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
             "tools" => set(&self.tools),
             "actor" => set(&self.actor),
             _ => set(&self.log),
@@ -380,10 +387,10 @@ impl Environment {
                      client works in must not: set it in the environment or with --config, and take it out here"
                 ));
             }
-            if key == EMBEDDINGS_URL {
+            if [EMBEDDINGS_URL, EMBEDDINGS_DIR].contains(&key.as_str()) {
                 return Err(format!(
-                    "sets {EMBEDDINGS_URL}, which decides where memories are sent; a file in whatever folder a client \
-                     works in must not: set it in the environment or with --embeddings-url, and take it out here"
+                    "sets {key}, which decides what reads memories and where they are sent; a file in whatever folder a \
+                     client works in must not: set it in the environment or with a flag, and take it out here"
                 ));
             }
             let is_ours = VARIABLES.iter().any(|(variable, _)| *variable == key);

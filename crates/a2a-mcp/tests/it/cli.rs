@@ -10,8 +10,9 @@ use tempfile::TempDir;
 mod checks;
 mod postgres;
 
-const VARIABLES: [&str; 13] = [
+const VARIABLES: [&str; 18] = [
     "DATABASE_URL",
+    "DATABASE_REPLICA_URL",
     "A2A_STORAGE",
     "USE_PERSISTED_REGISTRY",
     "A2A_DATA_DIR",
@@ -20,7 +21,11 @@ const VARIABLES: [&str; 13] = [
     "A2A_CONFIG",
     "A2A_STEPS_MAX",
     "A2A_LEASE_MS",
+    "A2A_LEARN",
     "A2A_SLOW_QUERY_MS",
+    "A2A_EMBEDDINGS_URL",
+    "A2A_EMBEDDINGS_MODEL",
+    "A2A_EMBEDDINGS_DIR",
     "A2A_TOOLS",
     "A2A_ACTOR",
     "A2A_LOG",

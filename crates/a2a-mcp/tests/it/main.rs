@@ -9,6 +9,7 @@
 )]
 
 mod mixed_runs;
+mod model_cli;
 mod world;
 
 mod agents;

@@ -27,14 +27,31 @@ fn value(bench: &Bench, ranking: Ranking) -> f64 {
     scores.values().map(|score| score.recall_5() + score.mrr()).sum::<f64>() / (2 * scores.len().max(1)) as f64
 }
 
+/// What counts where a model reads.
+const MODEL_FIELDS: [Field; 4] = [
+    ("model", |r| &mut r.model, &[0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 1.8, 2.2, 2.6]),
+    ("model_alignment", |r| &mut r.model_alignment, &[0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.3]),
+    ("model_floor", |r| &mut r.model_floor, &[0.001, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+    ("model", |r| &mut r.model, &[0.5, 0.7, 0.9, 1.1, 1.3, 2.0, 3.0]),
+];
+
 pub(super) fn run(bench: &Bench) {
+    search(bench, &FIELDS);
+}
+
+/// The same for the weights that a model has instead of the table.
+pub(super) fn run_model(bench: &Bench) {
+    search(bench, &MODEL_FIELDS);
+}
+
+fn search(bench: &Bench, fields: &[Field]) {
     let mut best = Ranking::default();
     let mut best_value = value(bench, best);
     println!("start: {best_value:.4}");
     loop {
         let before = best_value;
-        for (name, field, choices) in FIELDS {
-            for choice in choices {
+        for (name, field, choices) in fields {
+            for choice in *choices {
                 let mut tried = best;
                 *field(&mut tried) = *choice;
                 let value = value(bench, tried);

@@ -25,7 +25,9 @@ use crate::time::Timestamp;
 const RECENCY_DAYS: f32 = 30.0;
 const DOUBLINGS_MAX: f32 = 4.0;
 
-/// How much each part of a rank counts. The default was chosen by `cargo xtask eval`, on its tuning half alone.
+/// How much each part of a rank counts. The default was chosen by `cargo xtask eval`, on its tuning half alone. A model
+/// counts as the table does: weights that `--model --tune` finds gain at paraphrases what they lose at questions of time and
+/// of what has changed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ranking {
     /// Of the words.

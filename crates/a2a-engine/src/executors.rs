@@ -237,6 +237,15 @@ pub(crate) trait Execute: Send + Sync {
     fn check<'s>(&'s self, settings: &'s Value) -> BoxFuture<'s, Result<Contact, Missing>>;
 }
 
+/// Reads the card of an agent of the A2A protocol, as far as the operator's file allows. The URL is that of the card, or
+/// of the agent below which the card is at its well-known place.
+///
+/// # Errors
+/// Why it could not be read.
+pub async fn agent_card(operator: &Arc<OperatorFile>, url: &str) -> Result<Value, String> {
+    a2a::card::read(&Egress::new(operator.clone()), url).await
+}
+
 /// All executors of a process.
 pub struct Executors {
     kinds: Vec<(ExecutorKind, Box<dyn Execute>)>,

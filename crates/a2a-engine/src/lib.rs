@@ -9,6 +9,7 @@
 //! - Reads of agents never wait for the database.
 //! - Validation comes first, is pure, and reports all problems at once.
 
+pub mod backup;
 pub mod config;
 mod contacts;
 pub mod doctor;

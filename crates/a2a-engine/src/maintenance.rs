@@ -3,6 +3,7 @@
 //! Errors of this module are for operators. They name hosts, paths and tables, which callers of tools never see, but no
 //! credentials.
 
+use a2a_store::database_url::DatabaseUrl;
 use a2a_store::store::Store;
 
 use tokio::time::{Duration, Instant};
@@ -16,6 +17,14 @@ pub use a2a_store::store::{Health, Location, MigrationStep};
 /// How long connections of processes that have just ended may be seen.
 const LEAVING: Duration = Duration::from_secs(2);
 const LEAVING_POLL: Duration = Duration::from_millis(50);
+
+/// The database that a URL names, as in `DATABASE_URL`.
+///
+/// # Errors
+/// When it names none.
+pub fn location(url: &str) -> Result<Location, StoreError> {
+    Ok(Location::from(DatabaseUrl::parse(url)?))
+}
 
 /// Opens the database as a server would at its start, which makes or updates it when needed, and closes it again.
 ///

@@ -3,13 +3,18 @@
 //! Results go to standard output, everything else to standard error, so that results can be piped. Each command ends
 //! with one of the exit codes that its help names.
 
+mod agent_card;
 mod agents;
 mod argument;
+mod backup;
 mod bench;
+mod claude_agent;
 mod demo;
 mod doctor;
 mod documents;
 mod error;
+mod export;
+mod import;
 mod init;
 mod log;
 mod mcp_client;
@@ -171,6 +176,20 @@ enum Command {
   a2a-mcp memory import memory.jsonl --dry-run"
     ))]
     Memory(memory::Command),
+    /// Import agents, workflows and memories from other programs and from documents
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp import claude-agents .claude/agents --dry-run
+  a2a-mcp import json everything.json
+  a2a-mcp import server-memory memory.jsonl"
+    ))]
+    Import(import::Command),
+    /// Export agents, workflows and memories for other programs and as documents
+    #[command(subcommand, after_help = more_help(
+        "  a2a-mcp export claude-agents .claude/agents
+  a2a-mcp export yaml > everything.yaml
+  a2a-mcp export server-memory > memory.jsonl"
+    ))]
+    Export(export::Command),
     /// Carry runs on without a client, until told to end
     #[command(
         long_about = "Carry runs on without a client, until told to end.\n\nServers that clients have started carry runs \
@@ -185,6 +204,45 @@ enum Command {
         )
     )]
     Worker,
+    /// Write everything into one file
+    #[command(
+        long_about = "Write everything into one file: agents, workflows, runs, memories, their history, what was removed, \
+            what agents have experienced, and the statistics of tools.\n\nIt is one consistent state of the database, \
+            while clients go on working. The file appears when it is whole; only you can read it. It is gzip over lines \
+            of JSON, so that `gzip -dc FILE | less` shows it, and holds the count and the SHA-256 of each table.",
+        after_help = more_help(
+            "  a2a-mcp backup a2a.backup.gz
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp backup --force nightly.backup.gz"
+        )
+    )]
+    Backup(backup::BackupArgs),
+    /// Write the content of a backup into the database
+    #[command(
+        long_about = "Write the content of a backup into the database, which may be of the other kind than the one that \
+            it comes from.\n\nThe file is read whole and checked first; one that was cut or altered is refused. Then all of \
+            it is written in one transaction, read back and compared: a restore that fails or is killed leaves nothing. \
+            Running clients see the restored state at once; while it is written they can read, and their writes wait.\n\n\
+            The database must be empty, unless --merge is given: then of two states of the same agent, workflow, run or \
+            memory the one with the higher revision stays, here or from the file; equal ones stay as they are here.",
+        after_help = more_help(
+            "  a2a-mcp restore a2a.backup.gz
+  DATABASE_URL=sqlite:copy.db a2a-mcp restore a2a.backup.gz
+  a2a-mcp restore a2a.backup.gz --merge"
+        )
+    )]
+    Restore(backup::RestoreArgs),
+    /// Carry everything into another database, from SQLite to Postgres or back
+    #[command(
+        long_about = "Carry everything into another database, from SQLite to Postgres or back.\n\nOne consistent state is \
+            read here and written there in one transaction, whose content is read back and compared by counts and SHA-256 \
+            before it commits. The database here stays as it is. Close the clients first, or what they write meanwhile \
+            stays behind; afterwards point them to the new database.",
+        after_help = more_help(
+            "  a2a-mcp move --to postgres://USER:PASSWORD@HOST/DATABASE
+  DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp move --to sqlite:local.db"
+        )
+    )]
+    Move(backup::MoveArgs),
     /// Bring the schema of the database up to date, look at it, undo a step, or begin anew
     #[command(subcommand, after_help = more_help(
         "  a2a-mcp migrate status
@@ -327,6 +385,11 @@ async fn execute(command: Command, config: Config, settings: &settings::Args) ->
         Command::Workflows(command) => workflows::run(command, config, settings).await,
         Command::Runs(command) => runs::run(command, config, settings).await,
         Command::Memory(command) => memory::run(command, config, settings).await,
+        Command::Import(command) => import::run(command, config, settings).await,
+        Command::Export(command) => export::run(command, config).await,
+        Command::Backup(args) => backup::backup(args, &config).await,
+        Command::Restore(args) => backup::restore(args, &config).await,
+        Command::Move(args) => backup::move_to(args, &config).await,
         Command::Worker => worker::run(config).await,
         Command::Migrate(command) => migrate::run(&command, &config).await,
         #[cfg(feature = "local-model")]

@@ -9,6 +9,7 @@ mod memories;
 mod processes;
 mod rows;
 pub(crate) mod schema;
+mod snapshot;
 mod workflow_commit;
 mod workflow_rows;
 mod workflow_write;

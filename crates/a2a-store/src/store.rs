@@ -244,6 +244,10 @@ impl Store {
     pub fn is_read_only(&self) -> bool {
         self.access == Access::Read
     }
+
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backend
+    }
 }
 
 pub(crate) mod embeddings;

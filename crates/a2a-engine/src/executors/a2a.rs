@@ -23,7 +23,7 @@
 //! When the step is no longer wanted, or takes too long, the agent is asked to cancel the task: by the process that has
 //! the step, or by any other when none has it.
 
-mod card;
+pub(super) mod card;
 mod checkpoint;
 mod client;
 mod exchange;

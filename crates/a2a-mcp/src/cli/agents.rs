@@ -1,7 +1,7 @@
 //! `a2a-mcp agents`: what the tools for agents do, for people and scripts.
 
 mod check;
-mod deploy;
+pub(super) mod deploy;
 mod list;
 mod remove;
 mod show;

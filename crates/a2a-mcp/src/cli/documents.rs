@@ -24,20 +24,78 @@ pub(crate) struct Source {
     pub(crate) document: Result<Value, String>,
 }
 
+/// What is read: a file, one of a folder, or standard input.
+pub(crate) struct Input {
+    /// What error texts call it.
+    pub(crate) place: String,
+    /// Its name, or its path within the folder that was named.
+    pub(crate) path: PathBuf,
+    /// What it holds, or why it was not read.
+    pub(crate) bytes: Result<Vec<u8>, String>,
+}
+
 /// Reads all documents of files, folders and `-`, in the order of the arguments and of names.
 pub(crate) fn read(paths: &[PathBuf]) -> Vec<Source> {
     let mut sources = Vec::new();
+    let wanted = Wanted { extensions: &["yaml", "yml", "json"], named: "*.yaml, *.yml or *.json" };
+    inputs(paths, wanted, &mut |input| {
+        let kind = Kind::of(&input.path).unwrap_or(Kind::Unknown);
+        add(&mut sources, &input.place, kind, input.bytes);
+    });
+    sources
+}
+
+/// Reads all documents of files, folders and `-`, which are JSON.
+pub(crate) fn read_json(paths: &[PathBuf]) -> Vec<Source> {
+    let mut sources = Vec::new();
+    let wanted = Wanted { extensions: &["json"], named: "*.json" };
+    inputs(paths, wanted, &mut |input| add(&mut sources, &input.place, Kind::Json, input.bytes));
+    sources
+}
+
+/// Reads all documents of files, folders and `-`, which are YAML.
+pub(crate) fn read_yaml(paths: &[PathBuf]) -> Vec<Source> {
+    let mut sources = Vec::new();
+    let wanted = Wanted { extensions: &["yaml", "yml"], named: "*.yaml or *.yml" };
+    inputs(paths, wanted, &mut |input| add(&mut sources, &input.place, Kind::Yaml, input.bytes));
+    sources
+}
+
+/// The files of a folder that are meant.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted {
+    /// How their names end, in small letters.
+    pub(crate) extensions: &'static [&'static str],
+    /// The same for people.
+    pub(crate) named: &'static str,
+}
+
+impl Wanted {
+    fn is_met(self, path: &Path) -> bool {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        extension.is_some_and(|extension| self.extensions.iter().any(|wanted| extension.eq_ignore_ascii_case(wanted)))
+    }
+}
+
+/// Reads files, the wanted ones of folders, and `-`, one after the other, in the order of the arguments and of names.
+pub(crate) fn inputs(paths: &[PathBuf], wanted: Wanted, each: &mut dyn FnMut(Input)) {
     for path in paths {
         if path.as_os_str() == "-" {
-            add(&mut sources, "standard input", Kind::Unknown, read_stdin());
+            each(Input { place: "standard input".to_owned(), path: PathBuf::new(), bytes: read_stdin() });
         } else if path.is_dir() {
-            read_folder(path, 0, &mut sources);
+            let mut count = 0;
+            read_folder(path, Path::new(""), 0, wanted, &mut |input| {
+                count += 1;
+                each(input);
+            });
+            if count == 0 {
+                each(failed(path, format!("holds no {} file", wanted.named)));
+            }
         } else {
-            let kind = Kind::of(path).unwrap_or(Kind::Unknown);
-            add(&mut sources, &path.display().to_string(), kind, read_file(path));
+            let name = path.file_name().map(PathBuf::from).unwrap_or_default();
+            each(Input { place: path.display().to_string(), path: name, bytes: read_file(path) });
         }
     }
-    sources
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,36 +116,34 @@ impl Kind {
     }
 }
 
-fn failed(sources: &mut Vec<Source>, path: &Path, reason: String) {
-    sources.push(Source { place: path.display().to_string(), document: Err(reason) });
+fn failed(path: &Path, reason: String) -> Input {
+    Input { place: path.display().to_string(), path: path.to_owned(), bytes: Err(reason) }
 }
 
-/// Adds the files of a folder and of those in it, by name. Hidden ones are left out, and so are links to folders,
+/// Reads the files of a folder and of those in it, by name. Hidden ones are left out, and so are links to folders,
 /// which may lead back.
-fn read_folder(folder: &Path, depth: usize, sources: &mut Vec<Source>) {
+fn read_folder(folder: &Path, within: &Path, depth: usize, wanted: Wanted, each: &mut dyn FnMut(Input)) {
     if depth > FOLDER_DEPTH_MAX {
-        return failed(sources, folder, format!("lies more than {FOLDER_DEPTH_MAX} folders deep; name it by itself"));
+        let reason = format!("lies more than {FOLDER_DEPTH_MAX} folders deep; name it by itself");
+        return each(failed(folder, reason));
     }
     let entries = std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let mut entries = match entries {
         Ok(entries) => entries,
-        Err(error) => return failed(sources, folder, format!("the folder can't be read: {error}")),
+        Err(error) => return each(failed(folder, format!("the folder can't be read: {error}"))),
     };
     entries.sort_by_key(std::fs::DirEntry::file_name);
-    let before = sources.len();
     for entry in entries {
         let path = entry.path();
-        if entry.file_name().to_string_lossy().starts_with('.') {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with('.') {
             continue;
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            read_folder(&path, depth + 1, sources);
-        } else if let Some(kind) = Kind::of(&path).filter(|_| !path.is_dir()) {
-            add(sources, &path.display().to_string(), kind, read_file(&path));
+            read_folder(&path, &within.join(name), depth + 1, wanted, each);
+        } else if wanted.is_met(&path) && !path.is_dir() {
+            each(Input { place: path.display().to_string(), path: within.join(name), bytes: read_file(&path) });
         }
-    }
-    if depth == 0 && sources.len() == before {
-        failed(sources, folder, "holds no *.yaml, *.yml or *.json file with a document".to_owned());
     }
 }
 

@@ -1,8 +1,8 @@
 //! `a2a-mcp memory`: what the tools for memories do, for people and scripts, and moving memories in and out.
 
-mod export;
+pub(super) mod export;
 mod forget;
-mod import;
+pub(super) mod import;
 mod list;
 mod server_memory;
 mod show;
@@ -156,7 +156,7 @@ pub(super) async fn run(command: Command, config: Config, settings: &settings::A
 
 /// A format of files with memories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub(super) enum Format {
     /// A memory document on each line
     Jsonl,
     /// Entities and relations of the MCP memory server
@@ -173,8 +173,8 @@ impl Format {
 }
 
 /// Conditions on memories; all that are given must hold.
-#[derive(clap::Args)]
-struct FilterArgs {
+#[derive(clap::Args, Default)]
+pub(super) struct FilterArgs {
     /// Only memories of this type; given several times, of any of them
     #[arg(long = "type", value_name = "TYPE", value_parser = memory_type)]
     types: Vec<MemoryType>,

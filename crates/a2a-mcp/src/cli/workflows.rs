@@ -2,7 +2,7 @@
 
 mod list;
 mod remove;
-mod save;
+pub(super) mod save;
 mod show;
 
 use a2a_engine::config::Config;

@@ -14,11 +14,13 @@ mod world;
 
 mod agents;
 mod append_history;
+mod backup;
 mod bad_input;
 mod cli;
 mod cold_start;
 mod compare_and_set;
 mod examples;
+mod exchange;
 mod exits;
 mod failovers;
 mod guide;

@@ -30,6 +30,7 @@ mod op_id;
 mod outage;
 mod poison;
 mod short_cut;
+mod snapshot;
 mod workflow_contract;
 mod workflow_cuts;
 mod workflow_feed;

@@ -56,6 +56,11 @@ pub(super) async fn resolve(egress: &Egress, url: &str) -> Result<Interface, Car
     interface(&card).map_err(CardError::Unusable)
 }
 
+/// Reads the card as it is.
+pub(in crate::executors) async fn read(egress: &Egress, url: &str) -> Result<Value, String> {
+    get(egress, url, card_url).await.map_err(|error| error.to_string())
+}
+
 /// The URL of the card: the URL itself when it names a JSON document, else the well-known place below it.
 fn card_url(mut url: Url) -> Url {
     if !url.path().ends_with(".json") {

@@ -47,20 +47,20 @@ pub(crate) struct Args {
 
 /// What came of one document.
 #[derive(Serialize)]
-struct Item {
-    source: String,
+pub(in crate::cli) struct Item {
+    pub(in crate::cli) source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    status: &'static str,
+    pub(in crate::cli) id: Option<String>,
+    pub(in crate::cli) status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<i64>,
+    pub(in crate::cli) revision: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
+    pub(in crate::cli) code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    pub(in crate::cli) message: Option<String>,
     /// What is wrong with the document, each with its place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<Problem>,
+    pub(in crate::cli) problems: Vec<Problem>,
 }
 
 /// A document that is valid by itself.
@@ -84,9 +84,20 @@ struct Summary {
 }
 
 /// The items of a deploy, in the order of the documents.
-struct Report {
-    items: Vec<Item>,
-    exit: Exit,
+pub(in crate::cli) struct Report {
+    pub(in crate::cli) items: Vec<Item>,
+    pub(in crate::cli) exit: Exit,
+}
+
+/// Deploys each document for itself, or tells what a deploy would do.
+pub(in crate::cli) async fn each(hub: &Hub, sources: Vec<Source>, dry_run: bool, actor: &Actor) -> Report {
+    let (mut report, valid) = check(sources, hub.default_namespace());
+    if dry_run {
+        compare(hub, &valid, &mut report).await;
+    } else {
+        deploy(hub, valid, false, actor, &mut report).await;
+    }
+    report
 }
 
 impl Report {
@@ -147,7 +158,7 @@ pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exi
     if args.dry_run {
         compare(&hub, &valid, &mut report).await;
     } else {
-        deploy(&hub, valid, &args, actor, &mut report).await;
+        deploy(&hub, valid, args.atomic, actor, &mut report).await;
     }
     let place = hub.config().location.to_string();
     let durability = hub.durability();
@@ -237,7 +248,7 @@ async fn compare(hub: &Hub, valid: &[Valid], report: &mut Report) {
     }
 }
 
-async fn deploy(hub: &Hub, valid: Vec<Valid>, args: &Args, actor: &Actor, report: &mut Report) {
+async fn deploy(hub: &Hub, valid: Vec<Valid>, atomic: bool, actor: &Actor, report: &mut Report) {
     let total = valid.len();
     let mut progress = Instant::now();
     let mut done = 0;
@@ -247,7 +258,7 @@ async fn deploy(hub: &Hub, valid: Vec<Valid>, args: &Args, actor: &Actor, report
         let mut batch = Vec::new();
         let mut bytes = 0;
         let fits = |bytes: usize, count: usize, next: &Valid| {
-            args.atomic || count == 0 || (count < BATCH_ITEMS_MAX && bytes + next.bytes <= BATCH_BYTES_MAX)
+            atomic || count == 0 || (count < BATCH_ITEMS_MAX && bytes + next.bytes <= BATCH_BYTES_MAX)
         };
         while let Some(next) = waiting.next_if(|next| fits(bytes, batch.len(), next)) {
             bytes += next.bytes;
@@ -255,7 +266,7 @@ async fn deploy(hub: &Hub, valid: Vec<Valid>, args: &Args, actor: &Actor, report
             batch.push(next.document);
         }
         done += batch.len();
-        match deploy_batch(hub, &batch, args.atomic, actor).await {
+        match deploy_batch(hub, &batch, atomic, actor).await {
             Ok(results) => {
                 for (index, result) in indexes.into_iter().zip(results) {
                     match result {

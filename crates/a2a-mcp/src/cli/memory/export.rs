@@ -27,12 +27,17 @@ pub(crate) struct Args {
 }
 
 pub(super) async fn run(args: Args, config: Config) -> Result<Exit, CliError> {
+    write(args.format, args.filters, config).await
+}
+
+/// Writes memories in a format.
+pub(in crate::cli) async fn write(format: Format, filters: FilterArgs, config: Config) -> Result<Exit, CliError> {
     let hub = open(config).await?;
-    let memories = all(&hub, args.filters).await;
+    let memories = all(&hub, filters).await;
     hub.close().await;
     let memories = memories?;
     let mut lines = Lines::default();
-    match args.format {
+    match format {
         Format::Jsonl => {
             for memory in &memories {
                 lines.write(&**memory)?;
@@ -52,7 +57,7 @@ pub(super) async fn run(args: Args, config: Config) -> Result<Exit, CliError> {
 }
 
 /// All that pass, the oldest first. They are in memory anyway; this holds references to them.
-async fn all(hub: &Hub, filters: FilterArgs) -> Result<Vec<Arc<Memory>>, CliError> {
+pub(in crate::cli) async fn all(hub: &Hub, filters: FilterArgs) -> Result<Vec<Arc<Memory>>, CliError> {
     let mut query = MemoryListQuery {
         namespace: hub.default_namespace().clone(),
         filters: filters.into(),

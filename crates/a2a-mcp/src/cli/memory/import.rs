@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use self::document::{Content, Read};
 use self::lines::Lines;
+use super::super::documents::Source;
 use super::super::error::{CliError, Exit, exit_of};
 use super::super::{open, output};
 use super::store::{BATCH_BYTES_MAX, end, failure, store_each};
@@ -35,12 +36,19 @@ const NAMED_MAX: usize = 1_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A file of JSON lines; - reads standard input
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
     /// What the lines are [default: what the first line looks like]
     #[arg(long, value_enum)]
     format: Option<Format>,
+    #[command(flatten)]
+    more: FileArgs,
+}
+
+/// What does not depend on the format.
+#[derive(clap::Args)]
+pub(crate) struct FileArgs {
+    /// A file of JSON lines; - reads standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
     /// Cut out what looks like a secret instead of refusing the memory
     #[arg(long)]
     redact: bool,
@@ -54,25 +62,25 @@ pub(crate) struct Args {
 
 /// A line, or a memory of one, that was not stored.
 #[derive(Serialize)]
-struct NotStored {
-    line: usize,
-    status: &'static str,
-    code: &'static str,
-    message: String,
+pub(in crate::cli) struct NotStored {
+    pub(in crate::cli) line: usize,
+    pub(in crate::cli) status: &'static str,
+    pub(in crate::cli) code: &'static str,
+    pub(in crate::cli) message: String,
     /// What is wrong, each with its place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<Problem>,
+    pub(in crate::cli) problems: Vec<Problem>,
 }
 
 #[derive(Serialize)]
-struct Summary {
+pub(in crate::cli) struct Summary {
     format: &'static str,
     lines: usize,
-    stored: usize,
-    known: usize,
-    failed: usize,
+    pub(in crate::cli) stored: usize,
+    pub(in crate::cli) known: usize,
+    pub(in crate::cli) failed: usize,
     /// Left out for a reason that is no error.
-    skipped: usize,
+    pub(in crate::cli) skipped: usize,
     /// Things that look like secrets and were cut out.
     redacted: usize,
     /// References to memories that the file does not hold.
@@ -81,7 +89,7 @@ struct Summary {
     evicted: usize,
     dry_run: bool,
     durability: Durability,
-    not_stored: Vec<NotStored>,
+    pub(in crate::cli) not_stored: Vec<NotStored>,
 }
 
 /// A memory that waits for the next call.
@@ -109,6 +117,8 @@ struct Import<'a> {
     hub: &'a Hub,
     actor: &'a Actor,
     options: MemoryStoreOptions,
+    /// What error texts call the lines, when not by their numbers.
+    places: Vec<String>,
     as_json: bool,
     summary: Summary,
     exit: Exit,
@@ -126,12 +136,40 @@ struct Import<'a> {
 }
 
 pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exit, CliError> {
+    file(args.more, args.format, config, actor).await
+}
+
+/// Imports documents that were read elsewhere.
+pub(in crate::cli) async fn each(
+    hub: &Hub,
+    sources: Vec<Source>,
+    dry_run: bool,
+    actor: &Actor,
+) -> Result<(Summary, Exit), HubError> {
+    let args = FileArgs { file: PathBuf::new(), redact: false, dry_run, json: true };
+    let mut import = Import::new(hub, actor, &args, Format::Jsonl);
+    import.places = sources.iter().map(|source| source.place.clone()).collect();
+    for (index, source) in sources.into_iter().enumerate() {
+        let bytes = source.document.map(|document| document.to_string().into_bytes());
+        import.line(lines::Line { number: index + 1, bytes }, Format::Jsonl).await?;
+    }
+    import.finish().await?;
+    Ok((import.summary, import.exit))
+}
+
+/// Imports the lines of a file.
+pub(in crate::cli) async fn file(
+    args: FileArgs,
+    format: Option<Format>,
+    config: Config,
+    actor: &Actor,
+) -> Result<Exit, CliError> {
     let started = Instant::now();
     let name = args.file.display().to_string();
     let failed = |error: std::io::Error| CliError::Failed(format!("{name} can't be read: {error}"));
     let mut lines = Lines::open(&args.file).map_err(failed)?;
     let first = lines.next().map_err(failed)?;
-    let format = match (args.format, &first) {
+    let format = match (format, &first) {
         (Some(format), _) => format,
         (None, None) => Format::Jsonl,
         (None, Some(line)) => {
@@ -172,13 +210,14 @@ pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exi
 }
 
 impl<'a> Import<'a> {
-    fn new(hub: &'a Hub, actor: &'a Actor, args: &Args, format: Format) -> Self {
+    fn new(hub: &'a Hub, actor: &'a Actor, args: &FileArgs, format: Format) -> Self {
         let trust = Trust::External;
         let options = MemoryStoreOptions { namespace: None, redact: args.redact, trust, derived_from: Vec::new() };
         Self {
             hub,
             actor,
             options,
+            places: Vec::new(),
             as_json: args.json,
             summary: Summary {
                 format: format.as_str(),
@@ -207,6 +246,11 @@ impl<'a> Import<'a> {
         }
     }
 
+    fn place(&self, line: usize) -> String {
+        let named = line.checked_sub(1).and_then(|index| self.places.get(index));
+        named.cloned().unwrap_or_else(|| format!("line {line}"))
+    }
+
     async fn line(&mut self, line: lines::Line, format: Format) -> Result<(), HubError> {
         let number = line.number;
         self.summary.lines = number;
@@ -226,7 +270,7 @@ impl<'a> Import<'a> {
     fn skip(&mut self, line: usize, reason: String) {
         self.summary.skipped += 1;
         if !self.as_json {
-            output::note(&format!("skipped: line {line} {reason}"));
+            output::note(&format!("skipped: {} {reason}", self.place(line)));
         }
         self.name(NotStored { line, status: "skipped", code: "skipped", message: reason, problems: Vec::new() });
     }
@@ -237,7 +281,7 @@ impl<'a> Import<'a> {
             self.exit = Exit::Failed;
         }
         if !self.as_json {
-            failure(&format!("line {line}"), &message, &problems);
+            failure(&self.place(line), &message, &problems);
         }
         self.name(NotStored { line, status: "failed", code, message, problems });
     }
@@ -275,7 +319,7 @@ impl<'a> Import<'a> {
         if let Some(old_id) = &old_id {
             self.ids.insert(old_id.clone(), None);
         }
-        let path = format!("line {line}{place}");
+        let path = format!("{}{place}", self.place(line));
         self.batch.push(Waiting { line, path, document, told, old_id, later, is_superseded });
         if self.batch.len() >= BATCH_ITEMS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
             self.store().await?;
@@ -397,7 +441,7 @@ impl<'a> Import<'a> {
                 Err(error) if exit_of(&error) == Exit::Database => return Err(error),
                 Err(error) => {
                     self.exit = Exit::Failed;
-                    output::note(&format!("error: line {line}: a relation is missing: {error}"));
+                    output::note(&format!("error: {}: a relation is missing: {error}", self.place(line)));
                 }
             }
         }
@@ -429,7 +473,7 @@ impl<'a> Import<'a> {
     }
 }
 
-fn tell(summary: &Summary, args: &Args, place: &str, started: Instant) -> Result<(), CliError> {
+fn tell(summary: &Summary, args: &FileArgs, place: &str, started: Instant) -> Result<(), CliError> {
     if args.json {
         return Ok(output::json(summary)?);
     }

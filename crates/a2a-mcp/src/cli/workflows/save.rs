@@ -32,23 +32,23 @@ pub(crate) struct Args {
 
 /// What came of one document.
 #[derive(Serialize)]
-struct Item {
-    source: String,
+pub(in crate::cli) struct Item {
+    pub(in crate::cli) source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<String>,
-    status: &'static str,
+    pub(in crate::cli) id: Option<String>,
+    pub(in crate::cli) status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    revision: Option<i64>,
+    pub(in crate::cli) revision: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<&'static str>,
+    pub(in crate::cli) code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    pub(in crate::cli) message: Option<String>,
     /// What is wrong with the document, each with its place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<Problem>,
+    pub(in crate::cli) problems: Vec<Problem>,
     /// What would keep a run from starting now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    pub(in crate::cli) warnings: Vec<String>,
 }
 
 impl Item {
@@ -106,16 +106,34 @@ pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exi
     if !valid.is_empty() {
         let hub = open(config).await?;
         durability = hub.durability();
-        for (index, document) in valid {
-            let Some(item) = items.get_mut(index) else { continue };
-            let failed = save(&hub, &args, &document, item, actor).await;
-            if exit != Exit::Database {
-                exit = failed.unwrap_or(exit);
-            }
-        }
+        save_all(&hub, valid, args.dry_run, &mut items, &mut exit, actor).await;
         hub.close().await;
     }
     tell(items, &args, durability, exit)
+}
+
+/// Saves each document for itself, or tells what saving would do.
+pub(in crate::cli) async fn each(hub: &Hub, sources: Vec<Source>, dry_run: bool, actor: &Actor) -> (Vec<Item>, Exit) {
+    let (mut items, valid, mut exit) = check(sources, hub.default_namespace());
+    save_all(hub, valid, dry_run, &mut items, &mut exit, actor).await;
+    (items, exit)
+}
+
+async fn save_all(
+    hub: &Hub,
+    valid: Vec<(usize, Value)>,
+    dry_run: bool,
+    items: &mut [Item],
+    exit: &mut Exit,
+    actor: &Actor,
+) {
+    for (index, document) in valid {
+        let Some(item) = items.get_mut(index) else { continue };
+        let failed = save(hub, dry_run, &document, item, actor).await;
+        if *exit != Exit::Database {
+            *exit = failed.unwrap_or(*exit);
+        }
+    }
 }
 
 /// Reads the documents before anything is written, so that all problems are known at once.
@@ -163,9 +181,9 @@ fn check(sources: Vec<Source>, namespace: &Namespace) -> (Vec<Item>, Vec<(usize,
 }
 
 /// Saves one; says how the command ends when it failed.
-async fn save(hub: &Hub, args: &Args, document: &Value, item: &mut Item, actor: &Actor) -> Option<Exit> {
+async fn save(hub: &Hub, dry_run: bool, document: &Value, item: &mut Item, actor: &Actor) -> Option<Exit> {
     let place = item.source.clone();
-    if args.dry_run {
+    if dry_run {
         return match workflow_preview::preview(hub, document, &place, None).await {
             Ok(preview) => {
                 item.done(preview.status, preview.revision, preview.warnings);

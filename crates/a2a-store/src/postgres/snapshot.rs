@@ -1,0 +1,172 @@
+//! Copies of everything, from and to Postgres.
+
+use futures_util::TryStreamExt as _;
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
+
+use super::{Postgres, connect};
+use crate::error::StoreError;
+use crate::snapshot::{
+    Digests, Kind, MERGE, Part, Parts, RestoreMode, SnapshotError, TABLES, Table, TableDigest, canonical, compare,
+    incoming,
+};
+
+/// Reading or writing everything takes as long as it takes; whoever holds a lock is waited for, but not for ever.
+const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+     SET LOCAL lock_timeout = '60s'";
+
+impl Postgres {
+    pub(crate) async fn snapshot(&self, mut parts: Parts) -> Result<(), SnapshotError> {
+        let client = self.session().await?;
+        client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        client.batch_execute(SETTINGS).await?;
+        for (index, table) in TABLES.iter().enumerate() {
+            let mut rows = std::pin::pin!(client.query_raw(&select(table), std::iter::empty::<&str>()).await?);
+            while let Some(row) = rows.try_next().await? {
+                let part = parts.add(index, row.try_get(0)?)?;
+                parts.send(part).await?;
+            }
+        }
+        client.batch_execute("COMMIT").await?;
+        let (rest, end) = parts.finish();
+        parts.send(rest).await?;
+        parts.send(Some(end)).await
+    }
+
+    pub(crate) async fn restore(
+        &self,
+        mut parts: mpsc::Receiver<Part>,
+        mode: RestoreMode,
+    ) -> Result<Vec<(&'static str, u64)>, SnapshotError> {
+        // An error drops the session, and with it the transaction.
+        let client = self.session().await?;
+        client.batch_execute("BEGIN").await?;
+        client.batch_execute(SETTINGS).await?;
+        // Nobody else writes meanwhile, so that what was found empty stays so; readers go on.
+        let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+        client.batch_execute(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "))).await?;
+        let taken = match mode {
+            RestoreMode::Empty => restore_empty(&client, &mut parts).await?,
+            RestoreMode::Merge => restore_merge(&client, &mut parts).await?,
+        };
+        // Makes every process that follows the database compare all it has.
+        client.batch_execute("UPDATE store_meta SET epoch = gen_random_uuid()").await?;
+        client.batch_execute("COMMIT").await?;
+        Ok(taken)
+    }
+
+    async fn session(&self) -> Result<Client, SnapshotError> {
+        let (client, _driver, _transport) = connect::open(&self.url, |_| {}).await.map_err(StoreError::from)?;
+        Ok(client)
+    }
+}
+
+fn select(table: &Table) -> String {
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(|column| match (column.kind, column.name) {
+            (Kind::Text | Kind::Integer | Kind::Boolean, name) => name.to_owned(),
+            (Kind::Json, name) => format!("{name}::text"),
+            (Kind::Time, name) => format!("floor(extract(epoch FROM {name}) * 1000)::bigint"),
+            (Kind::Real, name) => format!("{name}::float8"),
+            (Kind::Bytes, name) => format!("encode({name}, 'hex')"),
+        })
+        .collect();
+    format!("SELECT json_build_array({})::text FROM {} ORDER BY {}", columns.join(", "), table.name, table.key)
+}
+
+async fn insert(client: &Client, table: &Table, target: &str, rows: &[String]) -> Result<(), SnapshotError> {
+    let values: Vec<String> = table
+        .columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| match column.kind {
+            Kind::Text => format!("v ->> {index}"),
+            Kind::Json => format!("(v ->> {index})::json"),
+            Kind::Integer => format!("(v ->> {index})::bigint"),
+            Kind::Boolean => format!("(v ->> {index})::boolean"),
+            // Seconds and the rest each by itself: as one number a date of some centuries ahead loses its milliseconds.
+            Kind::Time => format!(
+                "timestamptz 'epoch' + (v ->> {index})::bigint / 1000 * interval '1 s' \
+                 + (v ->> {index})::bigint % 1000 * interval '1 ms'"
+            ),
+            Kind::Real => format!("(v ->> {index})::real"),
+            Kind::Bytes => format!("decode(v ->> {index}, 'hex')"),
+        })
+        .collect();
+    let sql = format!(
+        "INSERT INTO {target} ({}) SELECT {} FROM jsonb_array_elements($1::text::jsonb) AS v",
+        table.column_names(),
+        values.join(", ")
+    );
+    client.execute(&sql, &[&format!("[{}]", rows.join(","))]).await?;
+    Ok(())
+}
+
+/// Writes all rows into `target` of each table, and returns what the sender says that there is.
+async fn take(
+    client: &Client,
+    parts: &mut mpsc::Receiver<Part>,
+    target: impl Fn(&Table) -> String,
+) -> Result<Vec<TableDigest>, SnapshotError> {
+    loop {
+        match parts.recv().await {
+            Some(Part::Rows { table, rows }) => {
+                if let Some(table) = TABLES.get(table) {
+                    insert(client, table, &target(table), &rows).await?;
+                }
+            }
+            Some(Part::End(expected)) => return Ok(expected),
+            None => return Err(SnapshotError::Incomplete),
+        }
+    }
+}
+
+async fn restore_empty(
+    client: &Client,
+    parts: &mut mpsc::Receiver<Part>,
+) -> Result<Vec<(&'static str, u64)>, SnapshotError> {
+    let mut kept = 0;
+    for table in TABLES {
+        let sql = format!("SELECT count(*) FROM {}", table.name);
+        let rows: i64 = client.query_one(&sql, &[]).await?.try_get(0)?;
+        if rows > 0 && table.is_content {
+            return Err(SnapshotError::NotEmpty { table: table.name, rows });
+        }
+        kept += rows.unsigned_abs();
+    }
+    let expected = take(client, parts, |table| table.name.to_owned()).await?;
+    let mut digests = Digests::default();
+    for (index, table) in TABLES.iter().enumerate() {
+        let mut rows = std::pin::pin!(client.query_raw(&select(table), std::iter::empty::<&str>()).await?);
+        while let Some(row) = rows.try_next().await? {
+            digests.add(index, &canonical(index, row.try_get(0)?)?);
+        }
+    }
+    compare(&expected, &digests.finish(), kept)?;
+    Ok(TABLES.iter().zip(&expected).map(|(table, digest)| (table.name, digest.rows)).collect())
+}
+
+async fn restore_merge(
+    client: &Client,
+    parts: &mut mpsc::Receiver<Part>,
+) -> Result<Vec<(&'static str, u64)>, SnapshotError> {
+    for table in TABLES {
+        let (incoming, names) = (incoming(table), table.column_names());
+        let sql =
+            format!("CREATE TEMP TABLE {incoming} ON COMMIT DROP AS SELECT {names} FROM {} WHERE false", table.name);
+        client.batch_execute(&sql).await?;
+    }
+    take(client, parts, incoming).await?;
+    // The planner knows nothing of tables that were filled a moment ago.
+    for table in TABLES {
+        client.batch_execute(&format!("ANALYZE {}", incoming(table))).await?;
+    }
+    let mut taken = Vec::new();
+    for merge in MERGE.iter() {
+        let rows = client.execute(&merge.sql, &[]).await?;
+        taken.extend(merge.takes.map(|table| (table, rows)));
+    }
+    Ok(taken)
+}

@@ -21,10 +21,13 @@ pub(super) enum Command {
         long_about = "Import subagent files of Claude Code: Markdown with front matter, from files or folders with what is \
             in them.\n\nThe name becomes the id, the body the instructions, the folder of a file the category. The front \
             matter is kept as it is written, with tools, model, color and keys that are not known here, so that \
-            `a2a-mcp export claude-agents` writes back the same file. Markdown without front matter is skipped.",
+            `a2a-mcp export claude-agents` writes back the same file. Markdown without front matter is skipped.\n\n\
+            With --watch it goes on until it is ended and imports again what changes in the folders. An agent whose file \
+            is deleted meanwhile stays, unless --remove is given; removed agents keep their history.",
         after_help = more_help(
             "  a2a-mcp import claude-agents ~/.claude/agents --dry-run
-  a2a-mcp import claude-agents .claude/agents reviewer.md"
+  a2a-mcp import claude-agents .claude/agents reviewer.md
+  a2a-mcp import claude-agents .claude/agents --watch --remove"
         )
     )]
     ClaudeAgents(claude_agents::Args),

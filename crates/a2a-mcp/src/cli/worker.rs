@@ -19,13 +19,7 @@ pub(super) async fn run(config: Config) -> Result<Exit, CliError> {
     if config.runner.steps_max == 0 {
         return Err(CliError::Usage("A2A_STEPS_MAX is 0, so that a worker would do nothing".to_owned()));
     }
-    let listen =
-        |kind| signal(kind).map_err(|error| CliError::Failed(format!("signals can't be listened to: {error}")));
-    let mut signals = Signals {
-        terminate: listen(SignalKind::terminate())?,
-        interrupt: listen(SignalKind::interrupt())?,
-        hangup: listen(SignalKind::hangup())?,
-    };
+    let mut signals = Signals::listen()?;
     tracing::info!(
         database = %config.location,
         steps_max = config.runner.steps_max,
@@ -56,15 +50,25 @@ async fn ready(hub: &Hub) {
     tracing::info!("runs are loaded; working on what is due");
 }
 
-/// What tells a worker to end.
-struct Signals {
+/// What tells a command to end that goes on until then.
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
 impl Signals {
-    async fn any(&mut self) -> &'static str {
+    pub(super) fn listen() -> Result<Self, CliError> {
+        let listen =
+            |kind| signal(kind).map_err(|error| CliError::Failed(format!("signals can't be listened to: {error}")));
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    pub(super) async fn any(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -154,4 +155,45 @@ fn agent_cards_go_in_and_come_out_as_the_same() {
     // No host is asked that the operator does not allow.
     let refused = import(&home, &["a2a-card", "https://h.example/"], 1);
     assert!(refused["items"][0]["message"].as_str().unwrap().contains("h.example"), "{refused}");
+}
+
+/// Waits until the agents are these.
+#[track_caller]
+fn agents_become(home: &Home, expected: &[(&str, &str)]) {
+    let started = Instant::now();
+    loop {
+        let listed = home.run(&["agents", "list", "--json"]).code(0).json();
+        let rows = listed["agents"].as_array().unwrap();
+        let found: Vec<(&str, &str)> =
+            rows.iter().map(|row| (row["id"].as_str().unwrap(), row["description"].as_str().unwrap())).collect();
+        if found == expected {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{found:?} instead of {expected:?}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_watched_is_followed() {
+    let home = Home::new();
+    let file = |name: &str, description: &str| format!("---\nname: {name}\ndescription: {description}\n---\n");
+    home.write("in/a.md", &file("a", "one"));
+    let mut command = home.command(&["import", "claude-agents", "in", "--watch", "--remove"]);
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    agents_become(&home, &[("a", "one")]);
+    home.write("in/a.md", &file("a", "two"));
+    home.write("in/deep/b.md", &file("b", "one"));
+    agents_become(&home, &[("a", "two"), ("b", "one")]);
+    // Somebody is in the middle of writing: the agent stays as it was.
+    home.write("in/a.md", "---\nname: a\n");
+    std::fs::rename(home.path().join("in/deep/b.md"), home.path().join("in/c.md")).unwrap();
+    home.write("in/d.md", &file("d", "one"));
+    agents_become(&home, &[("a", "two"), ("b", "one"), ("d", "one")]);
+    std::fs::remove_file(home.path().join("in/a.md")).unwrap();
+    agents_become(&home, &[("b", "one"), ("d", "one")]);
+    assert!(child.try_wait().unwrap().is_none(), "it goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let wrong = home.run(&["import", "claude-agents", "-", "--watch"]).code(2);
+    assert!(wrong.err.contains("not standard input"), "{}", wrong.err);
 }

@@ -65,6 +65,13 @@ pub(super) struct Summary {
     items: Vec<Item>,
 }
 
+impl Summary {
+    /// Whether anything came in, or failed.
+    pub(super) fn is_news(&self) -> bool {
+        self.migrated + self.failed > 0
+    }
+}
+
 /// Brings in what was found: agents first, because workflows name them.
 ///
 /// # Errors

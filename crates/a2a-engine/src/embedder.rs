@@ -1,10 +1,10 @@
 //! Vectors of memories by a model that the operator has chosen, in the place of the built-in table.
 //!
-//! - [`Embedder`] turns texts into vectors: [`external`] asks an endpoint that speaks the protocol of OpenAI, [`local`]
+//! - `Embedder` turns texts into vectors: `external` asks an endpoint that speaks the protocol of OpenAI, `local`
 //!   runs a model in this process.
-//! - [`reader`] has the model read memories in the background, in one process at a time, and keeps the vectors in the
+//! - `reader` has the model read memories in the background, in one process at a time, and keeps the vectors in the
 //!   database, from where every process has them. Nothing that is stored waits for it.
-//! - [`questions`] has it read what recall is asked, within a short time; without an answer recall uses the table.
+//! - `questions` has it read what recall is asked, within a short time; without an answer recall uses the table.
 
 mod external;
 #[cfg(feature = "local-model")]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::agent::{AgentSpec, Capability, Deprecation, Executor, ExecutorKind};
 use crate::error::Problems;
 use crate::ids::{AgentId, Namespace};
-use crate::input::{ObjectReader, quoted, read_object};
+use crate::input::{ObjectReader, check_document_size, quoted, read_object};
 use crate::json_schema;
 use crate::json_text::JsonText;
 use crate::limits;
@@ -214,17 +214,7 @@ impl AgentSpec {
     }
 
     fn check_size(&self, path: &str) -> Result<(), Problems> {
-        let bytes = self.to_json().map_err(|error| Problems::one(path, error.to_string()))?.len();
-        if bytes > limits::DOCUMENT_BYTES_MAX {
-            return Err(Problems::one(
-                path,
-                format!(
-                    "the whole document has {bytes} bytes as compact JSON; shorten instructions, config or schemas to at most {}",
-                    limits::DOCUMENT_BYTES_MAX
-                ),
-            ));
-        }
-        Ok(())
+        check_document_size(self.to_json(), path, "instructions, config or schemas")
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 use crate::error::{Problem, Problems};
+use crate::limits;
 
 /// A JSON object being read. Unknown fields become problems when [`finish`](Self::finish) is called.
 #[derive(Debug)]
@@ -13,6 +14,25 @@ pub struct ObjectReader<'a, 'p> {
     path: String,
     problems: &'p mut Vec<Problem>,
     known: Vec<&'static str>,
+}
+
+/// Refuses a document that is too large as a whole. `shorten` names those of its parts that can be shortened.
+pub(crate) fn check_document_size(
+    json: Result<String, serde_json::Error>,
+    path: &str,
+    shorten: &str,
+) -> Result<(), Problems> {
+    let bytes = json.map_err(|error| Problems::one(path, error.to_string()))?.len();
+    if bytes > limits::DOCUMENT_BYTES_MAX {
+        return Err(Problems::one(
+            path,
+            format!(
+                "the whole document has {bytes} bytes as compact JSON; shorten {shorten} to at most {}",
+                limits::DOCUMENT_BYTES_MAX
+            ),
+        ));
+    }
+    Ok(())
 }
 
 /// Reads `value` as one object with `read`, and returns all problems when there are any.

@@ -10,7 +10,7 @@ use super::{MemorySpec, MemoryType, Relation};
 use crate::agent_document::{read_id, read_json_object, read_tags};
 use crate::error::Problems;
 use crate::ids::{AgentId, MemoryId, Namespace, RunId, StepName};
-use crate::input::{ObjectReader, read_object};
+use crate::input::{ObjectReader, check_document_size, read_object};
 use crate::limits;
 use crate::time::Timestamp;
 
@@ -164,17 +164,7 @@ impl MemorySpec {
     }
 
     fn check_size(&self, path: &str) -> Result<(), Problems> {
-        let bytes = self.to_json().map_err(|error| Problems::one(path, error.to_string()))?.len();
-        if bytes > limits::DOCUMENT_BYTES_MAX {
-            return Err(Problems::one(
-                path,
-                format!(
-                    "the whole document has {bytes} bytes as compact JSON; shorten data to at most {}",
-                    limits::DOCUMENT_BYTES_MAX
-                ),
-            ));
-        }
-        Ok(())
+        check_document_size(self.to_json(), path, "data")
     }
 }
 

@@ -14,9 +14,8 @@ use serde_json::Value;
 use crate::agent::{Executor, ExecutorKind};
 use crate::error::{Problem, Problems};
 use crate::ids::{AgentId, Namespace};
-use crate::input::{ObjectReader, read_object};
+use crate::input::{ObjectReader, check_document_size, read_object};
 use crate::json_text::JsonText;
-use crate::limits;
 use crate::workflow::definition::{Definition, WorkflowSpec};
 
 pub use overrides::{merged_context, with_overrides};
@@ -64,18 +63,7 @@ impl WorkflowSpec {
     }
 
     fn check_size(&self, path: &str) -> Result<(), Problems> {
-        let bytes = self.to_json().map_err(|error| Problems::one(path, error.to_string()))?.len();
-        if bytes > limits::DOCUMENT_BYTES_MAX {
-            return Err(Problems::one(
-                path,
-                format!(
-                    "the whole document has {bytes} bytes as compact JSON; shorten inputs, context or descriptions to at \
-                     most {}",
-                    limits::DOCUMENT_BYTES_MAX
-                ),
-            ));
-        }
-        Ok(())
+        check_document_size(self.to_json(), path, "inputs, context or descriptions")
     }
 }
 

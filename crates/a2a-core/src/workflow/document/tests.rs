@@ -7,6 +7,7 @@ use schemars::schema_for;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::limits;
 use crate::workflow::definition::{OnFailure, Retry};
 
 fn read(document: &Value) -> Result<WorkflowSpec, Problems> {

@@ -8,6 +8,7 @@
 //! | [`history`] | a checker: logs of operations in, consistency anomalies out |
 //! | [`binary`] | where the server binary is |
 //! | [`sqlite_wal`] | what a SQLite database has committed, transaction by transaction |
+//! | [`sqlite_fault`] | the death of a process at a chosen row that it writes to a SQLite database |
 //! | [`wait`] | waiting for a condition, with a limit |
 //! | [`embeddings`] | an endpoint for embeddings that counts what it has read |
 //! | [`installed`] | what others have made, fetched once |
@@ -34,6 +35,7 @@ pub mod figure;
 pub mod history;
 pub mod installed;
 pub mod postgres;
+pub mod sqlite_fault;
 pub mod sqlite_wal;
 pub mod stdio;
 pub mod wait;

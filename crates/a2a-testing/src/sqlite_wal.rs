@@ -4,28 +4,22 @@
 //! transaction says how large the database is after it, all others say zero. Frames whose salts are not those of the
 //! header are left from before the log was begun anew.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 
-/// Returns for each transaction in the log of a database where its last frame ends, as an offset in the log.
-///
-/// # Panics
-/// When the log is there and cannot be read.
+/// Where the log of a database is.
 #[must_use]
-pub fn commits(database: &Path) -> Vec<u64> {
+pub fn path(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push("-wal");
-    let log = match std::fs::read(&path) {
-        Ok(log) => log,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
-        Err(error) => panic!("{}: {error}", path.display()),
-    };
-    ends(&log)
+    PathBuf::from(path)
 }
 
-fn ends(log: &[u8]) -> Vec<u64> {
+/// Returns for each transaction in a log where its last frame ends, as an offset in the log.
+#[must_use]
+pub fn commits(log: &[u8]) -> Vec<usize> {
     let Some(salts) = log.get(16..24) else { return Vec::new() };
     let page = usize::try_from(number(log, 8)).expect("32 bits fit into a usize");
     let frame = FRAME_HEADER + page;
@@ -34,7 +28,7 @@ fn ends(log: &[u8]) -> Vec<u64> {
     while log.len() >= at + frame && &log[at + 8..at + 16] == salts {
         at += frame;
         if number(log, at - frame + 4) > 0 {
-            ends.push(u64::try_from(at).expect("an offset in a file"));
+            ends.push(at);
         }
     }
     ends
@@ -60,13 +54,13 @@ mod tests {
         let mut log = vec![0; HEADER];
         log[8..12].copy_from_slice(&512_u32.to_be_bytes());
         log[16..24].fill(7);
-        assert_eq!(ends(&log[..10]), [0_u64; 0]);
-        assert_eq!(ends(&log), [0_u64; 0]);
+        assert_eq!(commits(&log[..10]), [0_usize; 0]);
+        assert_eq!(commits(&log), [0_usize; 0]);
         for (salt, size_after) in [(7, 0), (7, 9), (7, 9), (7, 0), (8, 9)] {
             log.extend(frame(salt, size_after));
         }
-        assert_eq!(ends(&log), [32 + 2 * 536, 32 + 3 * 536]);
-        assert_eq!(ends(&log[..log.len() - 3 * 536]), [32 + 2 * 536]);
-        assert_eq!(ends(&log[..log.len() - 2 * 536 - 1]), [32 + 2 * 536, 32 + 3 * 536][..1]);
+        assert_eq!(commits(&log), [32 + 2 * 536, 32 + 3 * 536]);
+        assert_eq!(commits(&log[..log.len() - 3 * 536]), [32 + 2 * 536]);
+        assert_eq!(commits(&log[..log.len() - 2 * 536 - 1]), [32 + 2 * 536, 32 + 3 * 536][..1]);
     }
 }

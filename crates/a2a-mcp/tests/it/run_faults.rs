@@ -157,6 +157,7 @@ impl Case {
         drop(armed);
         let aimed_at = self.write - usize::from(self.death == Death::WriteLost);
         let written = database.learn(undisturbed, aimed_at).await;
+        database.disarm();
         let aimed = match carried {
             None if written == aimed_at => Aimed::Hit,
             Some(()) if written < self.write => Aimed::Absent,

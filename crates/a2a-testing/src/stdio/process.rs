@@ -398,15 +398,15 @@ impl ServerProcess {
         self.signal(Signal::CONT);
     }
 
-    /// Lets the server die at its next write that would go beyond this offset in any file: what is before it is
-    /// written, and then the system ends the process with SIGXFSZ. Pipes and sockets are not files.
+    /// Lets the server die when it makes any file larger than this: what is before it is written, and then the system
+    /// ends the process with SIGXFSZ. Pipes and sockets are not files.
     #[cfg(target_os = "linux")]
-    pub fn kill_at_offset(&self, offset: u64) {
+    pub fn kill_at_file_size(&self, bytes: u64) {
         self.killed.store(true, Ordering::Relaxed);
         self.told_to_end.store(true, Ordering::Relaxed);
         let pid = self.process();
         // A core file would be of no use.
-        for (resource, limit) in [(Resource::Core, 0), (Resource::Fsize, offset)] {
+        for (resource, limit) in [(Resource::Core, 0), (Resource::Fsize, bytes)] {
             let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
             assert!(prlimit(Some(pid), resource, limit).is_ok(), "the server cannot be limited");
         }

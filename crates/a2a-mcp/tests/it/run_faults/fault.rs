@@ -1,19 +1,19 @@
 //! Databases to run on, and the death of a process at a write that is chosen beforehand.
 //!
 //! On Postgres the process talks through a proxy, which from the chosen COMMIT on lets nothing through any more: the
-//! COMMIT itself, or its answer. On SQLite the system kills the process at an offset in the write-ahead log: in the
-//! middle of the chosen transaction, or at the first byte after it.
+//! COMMIT itself, or its answer. On SQLite the system kills the process in the middle of the chosen transaction, or of the
+//! one after it.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use a2a_testing::fault_proxy::{Action, ArmedFault, FaultProxy, Trigger};
 use a2a_testing::postgres::{Template, TestDatabase, template_database};
-use a2a_testing::sqlite_wal;
+use a2a_testing::sqlite_fault;
 use a2a_testing::stdio::{ServerOptions, ServerProcess};
 use a2a_testing::wait::wait_until;
 use tempfile::TempDir;
@@ -34,7 +34,7 @@ pub(super) enum Death {
 #[derive(Debug, Clone)]
 pub(super) struct Undisturbed {
     pub(super) writes: usize,
-    /// Where the transactions end in the log of SQLite.
+    /// How many rows there are after each transaction on SQLite.
     ends: Vec<u64>,
     /// Transactions on Postgres that did not write anything of the run, as far as is known.
     empty: usize,
@@ -168,7 +168,7 @@ impl Database {
                 Undisturbed { writes: transactions(database).await, ends: Vec::new(), empty: 0 }
             }
             Self::Sqlite(folder) => {
-                let ends = sqlite_wal::commits(&database_file(folder));
+                let ends = sqlite_fault::transactions(&database_file(folder));
                 Undisturbed { writes: ends.len(), ends, empty: 0 }
             }
         }
@@ -195,15 +195,25 @@ impl Database {
                     proxy.arm(trigger.clone(), Action::Delay(Duration::ZERO), before);
                 }
                 let fault = proxy.arm(trigger, Action::BlackHole, 1);
-                Armed { proxied: Some((fault, proxy)), logged: None }
+                Armed { proxied: Some((fault, proxy)), counted: None }
             }
             (Self::Sqlite(folder), _) => {
-                let end = undisturbed.ends[write - 1];
-                server.kill_at_offset(if death == Death::WriteLost { end - 1 } else { end });
-                let logged = (death == Death::AnswerLost).then(|| (database_file(folder), write));
-                Armed { proxied: None, logged }
+                let database = database_file(folder);
+                let before = write - usize::from(death == Death::WriteLost);
+                let rows = before.checked_sub(1).map_or(0, |last| undisturbed.ends[last]);
+                sqlite_fault::arm(&database, rows + 1);
+                server.kill_at_file_size(sqlite_fault::FILE_LIMIT);
+                let counted = (death == Death::AnswerLost).then_some((database, rows));
+                Armed { proxied: None, counted }
             }
             (Self::Postgres(_), None) => panic!("a process on Postgres is reached by its proxy"),
+        }
+    }
+
+    /// Lets a process live that comes after the one that had to die.
+    pub(super) fn disarm(&self) {
+        if let Self::Sqlite(folder) = self {
+            sqlite_fault::disarm(&database_file(folder));
         }
     }
 
@@ -234,8 +244,8 @@ async fn transactions(database: &TestDatabase) -> usize {
 pub(super) struct Armed {
     /// Dropping the proxy resets the connections of the dead process.
     proxied: Option<(ArmedFault, FaultProxy)>,
-    /// The database file, and how many transactions its log may have.
-    logged: Option<(PathBuf, usize)>,
+    /// The database file, and how many rows it may have.
+    counted: Option<(PathBuf, u64)>,
 }
 
 impl Armed {
@@ -250,7 +260,7 @@ impl Armed {
     /// Whether its time has come. On SQLite it may have answered since its last write, which nobody is to learn then.
     pub(super) fn has_fired(&self) -> bool {
         let cut_off = self.proxied.as_ref().is_some_and(|(fault, _)| fault.fired() > 0);
-        let is_full = |(path, limit): &(PathBuf, usize)| sqlite_wal::commits(Path::new(path)).len() >= *limit;
-        cut_off || self.logged.as_ref().is_some_and(is_full)
+        let is_full = |(path, limit): &(PathBuf, u64)| sqlite_fault::rows(path) >= *limit;
+        cut_off || self.counted.as_ref().is_some_and(is_full)
     }
 }

@@ -49,9 +49,9 @@ async fn no_secret_is_stored_logged_or_told() {
         // Asking for it must not write it down either.
         call(&server, "memory_search", json!({"query": text.chars().take(900).collect::<String>()})).await;
     }
-    let log = server.stderr_tail();
-    assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is talkative: {log}");
     server.finish().await;
+    let log = server.stderr();
+    assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log is talkative: {log}");
     let stored = bytes_of(folder.path());
     assert!(holds(&stored, "the place of a secret") && holds(&stored, "[redacted: "));
     for (_, secret) in &corpus {
@@ -82,9 +82,10 @@ async fn the_key_of_an_embedding_endpoint_is_neither_logged_nor_told_nor_stored(
     .await;
     assert_eq!(stats["embeddings"]["memories_waiting"], 1, "{stats}");
     assert!(stats["embeddings"]["last_error"].as_str().unwrap().contains("[redacted]"), "{stats}");
-    let log = server.stderr_tail();
-    assert!(log.contains("memories are not read by the model now"), "{log}");
+    // What it says of itself comes before what it logs.
     server.finish().await;
+    let log = server.stderr();
+    assert!(log.contains("memories are not read by the model now"), "{log}");
     assert!(!log.contains(KEY) && !stats.to_string().contains(KEY), "{log}");
     assert!(!holds(&bytes_of(folder.path()), KEY));
 }

@@ -20,7 +20,11 @@ use super::incoming::{Incoming, PendingReply};
 use super::{Era, LEGACY_VERSION, REQUEST_LIMIT, RpcError, ServerOptions, Stderr, ToolReply, Wire};
 
 /// How much of the end of stderr is kept.
-const STDERR_KEPT: usize = 256 << 10;
+const STDERR_KEPT: usize = 16 << 20;
+/// How much of it is shown when something is wrong.
+const STDERR_SHOWN: usize = 256 << 10;
+/// How long after the end of the server its stderr is read on. It ends with the server, unless a child has it too.
+const STDERR_LIMIT: Duration = Duration::from_secs(1);
 /// How long `finish` waits for the server to end after the end of its input; the server promises 1.5 s under load.
 const FINISH_LIMIT: Duration = Duration::from_secs(10);
 
@@ -42,6 +46,8 @@ pub struct ServerProcess {
     /// After any signal to end, the exit status is the caller's to judge.
     told_to_end: AtomicBool,
     stderr: Arc<Mutex<VecDeque<u8>>>,
+    /// Becomes true at the end of stderr.
+    stderr_ended: watch::Receiver<bool>,
     /// Removed with the value.
     home: PathBuf,
     _own_home: Option<tempfile::TempDir>,
@@ -158,9 +164,14 @@ impl ServerProcess {
         });
 
         let stderr = Arc::new(Mutex::new(VecDeque::new()));
+        let (stderr_ended_set, stderr_ended) = watch::channel(false);
         let unread_stderr = match (options.stderr, child.stderr.take()) {
             (Stderr::Captured, Some(pipe)) => {
-                tokio::spawn(capture(pipe, Arc::clone(&stderr)));
+                let kept = Arc::clone(&stderr);
+                tokio::spawn(async move {
+                    capture(pipe, kept).await;
+                    stderr_ended_set.send_replace(true);
+                });
                 None
             }
             (_, pipe) => pipe,
@@ -188,6 +199,7 @@ impl ServerProcess {
             killed: AtomicBool::new(false),
             told_to_end: AtomicBool::new(false),
             stderr,
+            stderr_ended,
             home,
             _own_home: own_home,
         }
@@ -362,6 +374,18 @@ impl ServerProcess {
     #[must_use]
     pub fn stderr_tail(&self) -> String {
         let mut bytes = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = bytes.make_contiguous();
+        String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(STDERR_SHOWN)..]).into_owned()
+    }
+
+    /// Returns all that the server wrote to stderr.
+    ///
+    /// # Panics
+    /// When that was too much to be kept.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        let mut bytes = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(bytes.len() < STDERR_KEPT, "the server wrote more to stderr than is kept");
         String::from_utf8_lossy(bytes.make_contiguous()).into_owned()
     }
 
@@ -432,11 +456,15 @@ impl ServerProcess {
         self.wire.stdin.lock().await.stream = None;
     }
 
-    /// Waits for the server to end; `None` when it still runs after the limit.
+    /// Waits for the server to end; `None` when it still runs after the limit. What it wrote to stderr is read then.
     pub async fn wait_exit(&self, limit: Duration) -> Option<ExitStatus> {
         let mut exit = self.exit.clone();
-        let status = tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await.ok()?.ok()?;
-        *status
+        let status = *tokio::time::timeout(limit, exit.wait_for(Option::is_some)).await.ok()?.ok()?;
+        let mut stderr_ended = self.stderr_ended.clone();
+        if tokio::time::timeout(STDERR_LIMIT, stderr_ended.wait_for(|ended| *ended)).await.is_err() {
+            eprintln!("somebody else still holds the server's stderr");
+        }
+        status
     }
 
     /// Closes stdin, waits for the end of the server and of its stdout, and asserts that it ended with success and

@@ -29,7 +29,7 @@ Environment:
   A2A_TEST_POSTGRES_URL    Use this running server instead of a throwaway one
   A2A_TEST_POSTGRES_BIN    The folder with `initdb` and `postgres`
   A2A_TEST_NO_POSTGRES=1   Skip the tests that need Postgres
-  RUST_TEST_THREADS        How many tests run at once (default: one for each processor, at most 4)
+  RUST_TEST_THREADS        How many tests run at once (default: two for each processor, at most 4)
 ";
 
 fn main() -> ExitCode {

@@ -6,6 +6,8 @@ use std::time::Instant;
 use crate::postgres::Postgres;
 use crate::say;
 
+/// How many tests run at once for each processor: most of them wait for processes, leases and databases.
+const THREADS_PER_PROCESSOR: usize = 2;
 /// Tests talk to several processes each, so more at once than this only makes them wait for each other.
 const THREADS_MAX: usize = 4;
 
@@ -87,7 +89,7 @@ fn cargo(postgres: &Postgres, length: Length) -> Command {
     }
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        command.env("RUST_TEST_THREADS", processors.min(THREADS_MAX).to_string());
+        command.env("RUST_TEST_THREADS", (processors * THREADS_PER_PROCESSOR).min(THREADS_MAX).to_string());
     }
     command
 }

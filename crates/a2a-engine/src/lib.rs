@@ -22,4 +22,5 @@ pub mod hub;
 mod learner;
 pub mod maintenance;
 pub mod operator;
+pub mod prisma;
 pub mod runner;

@@ -6,6 +6,7 @@
 //! - [`workflow_writer::WorkflowWriter`] does the same for what happens to workflows and runs.
 //! - [`memory_writer::MemoryWriter`] does it for memories, and notes that they were recalled.
 //! - [`snapshot`] reads and writes everything as a whole.
+//! - [`prisma`] reads the database of the system that came before.
 //! - [`feed::run`] puts into the cache what other processes commit.
 //!
 //! The crate knows nothing of the wire protocol, of tools, or of how work is executed.
@@ -24,6 +25,7 @@ pub mod feed;
 pub mod memory_view;
 pub mod memory_writer;
 pub mod postgres;
+pub mod prisma;
 pub mod query_log;
 pub mod snapshot;
 pub mod store;

@@ -70,7 +70,7 @@ impl Wanted {
                 MemoryAction::Update { id, .. } | MemoryAction::Forget { id, .. } => {
                     wanted.ids.insert(id.clone());
                 }
-                MemoryAction::Learn { agent, .. } => {
+                MemoryAction::Learn { agent, .. } | MemoryAction::Adopt { agent, .. } => {
                     wanted.agents.insert(agent.clone());
                 }
             }
@@ -211,22 +211,41 @@ impl Round {
                 learned.learn(capability.as_ref(), *experience, now);
                 *changed = true;
                 let experience = Arc::new(learned.clone());
-                self.ops.push(OpRow {
-                    op_id: command.op_id,
-                    entity: "personality",
-                    namespace: agent.namespace.to_string(),
-                    id: agent.id.to_string(),
-                    revision: experience.revision,
-                    op: "learn",
-                });
+                self.learned(command, agent, &experience, "learn");
+                MemoryOutcome::Learned { experience }
+            }
+            MemoryAction::Adopt { agent, personality } => {
+                let now = self.now;
+                let (experience, changed) = self
+                    .experiences
+                    .entry(agent.clone())
+                    .or_insert_with(|| (AgentExperience::none(agent.clone(), now), false));
+                let is_taken = experience.adopt(*personality, now);
+                *changed |= is_taken;
+                let experience = Arc::new(experience.clone());
+                if !is_taken {
+                    return MemoryOutcome::Experienced { experience };
+                }
+                self.learned(command, agent, &experience, "adopt");
                 MemoryOutcome::Learned { experience }
             }
         }
     }
 
+    fn learned(&mut self, command: &MemoryCommand, agent: &AgentKey, experience: &AgentExperience, op: &'static str) {
+        self.ops.push(OpRow {
+            op_id: command.op_id,
+            entity: "personality",
+            namespace: agent.namespace.to_string(),
+            id: agent.id.to_string(),
+            revision: experience.revision,
+            op,
+        });
+    }
+
     /// An earlier attempt has committed it. What has happened since counts as well.
     fn applied_before(&self, command: &MemoryCommand, applied: &Applied) -> MemoryOutcome {
-        if let MemoryAction::Learn { agent, .. } = &command.action {
+        if let MemoryAction::Learn { agent, .. } | MemoryAction::Adopt { agent, .. } = &command.action {
             let learned = self.experiences.get(agent).map(|(experience, _)| Arc::new(experience.clone()));
             return learned.map_or(MemoryOutcome::NotFound, |experience| MemoryOutcome::Learned { experience });
         }

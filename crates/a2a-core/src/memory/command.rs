@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::experience::{AgentExperience, Experience};
+use super::experience::{AgentExperience, Experience, Personality};
 use super::recall::CommittedMemory;
 use super::{Memory, MemorySpec, Trust};
 use crate::ids::{Actor, AgentKey, MemoryId, OpId, Revision};
@@ -50,6 +50,13 @@ pub enum MemoryAction {
         capability: Option<Arc<str>>,
         /// The experience.
         experience: Experience,
+    },
+    /// Gives an agent the personality that it had elsewhere, unless it has experiences of its own here.
+    Adopt {
+        /// The agent; it may be gone by now.
+        agent: AgentKey,
+        /// What it was like.
+        personality: Personality,
     },
 }
 
@@ -105,6 +112,11 @@ pub enum MemoryOutcome {
         /// What it has experienced so far.
         experience: Arc<AgentExperience>,
     },
+    /// Nothing: the agent has experiences of its own.
+    Experienced {
+        /// What it has experienced so far.
+        experience: Arc<AgentExperience>,
+    },
     /// It is not at the expected revision.
     Conflict {
         /// Its revision.
@@ -141,7 +153,7 @@ impl MemoryCommand {
         let spec = match &self.action {
             MemoryAction::Store(new) => Some(&new.spec),
             MemoryAction::Update { spec, .. } => Some(&**spec),
-            MemoryAction::Forget { .. } | MemoryAction::Learn { .. } => None,
+            MemoryAction::Forget { .. } | MemoryAction::Learn { .. } | MemoryAction::Adopt { .. } => None,
         };
         OVERHEAD + spec.map_or(0, |spec| spec.content.len() + spec.data.as_ref().map_or(0, |data| data.as_str().len()))
     }

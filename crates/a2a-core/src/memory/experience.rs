@@ -182,6 +182,17 @@ impl AgentExperience {
         Self { agent, personality: Personality::default(), capabilities: BTreeMap::new(), revision: 0, updated_at: now }
     }
 
+    /// Takes a personality over that was formed elsewhere, and says whether it did: not when there are experiences.
+    pub fn adopt(&mut self, personality: Personality, now: Timestamp) -> bool {
+        if self.revision > 0 {
+            return false;
+        }
+        self.personality = personality;
+        self.revision = 1;
+        self.updated_at = self.updated_at.max(now);
+        true
+    }
+
     /// How the work on a capability ended, or on all of them together as of `now`; `None` when there was none.
     #[must_use]
     pub fn record(&self, capability: Option<&str>, now: Timestamp) -> Option<CapabilityRecord> {

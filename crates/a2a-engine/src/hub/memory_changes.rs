@@ -6,7 +6,7 @@ use a2a_core::error::Problems;
 use a2a_core::ids::{Actor, AgentKey, MemoryId, Namespace, Revision};
 use a2a_core::limits;
 use a2a_core::memory::command::{MemoryAction, MemoryOutcome, NewMemory};
-use a2a_core::memory::experience::{AgentExperience, Experience};
+use a2a_core::memory::experience::{AgentExperience, Experience, Personality};
 use a2a_core::memory::learning::feedback_memory;
 use a2a_core::memory::recall::{MemoryFilters, MemoryListQuery};
 use a2a_core::memory::{Memory, MemorySpec, Trust};
@@ -237,6 +237,27 @@ impl Hub {
             outcome => Some(stored(outcome, Vec::new(), 0)?.memory.id.clone()),
         };
         Ok((experience, comment))
+    }
+
+    /// Gives an agent the personality that it had elsewhere. `false` says that it has experiences of its own here, which
+    /// stay as they are.
+    ///
+    /// # Errors
+    /// When the database did not take it.
+    pub async fn personality_adopt(
+        &self,
+        agent: AgentKey,
+        personality: Personality,
+        actor: &Actor,
+    ) -> Result<(Arc<AgentExperience>, bool), HubError> {
+        let running = self.remembering().await?;
+        let id = agent.id.clone();
+        let commands = vec![command(MemoryAction::Adopt { agent, personality }, actor)];
+        match self.memory_commit(running, commands).await?.pop() {
+            Some(MemoryOutcome::Learned { experience }) => Ok((experience, true)),
+            Some(MemoryOutcome::Experienced { experience }) => Ok((experience, false)),
+            other => Err(failed(other, id.as_str())),
+        }
     }
 
     /// Forgets memories, by ids or by filters.

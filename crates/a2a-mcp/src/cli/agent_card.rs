@@ -149,7 +149,7 @@ fn root(url: &str) -> Option<String> {
 }
 
 /// The version of a card as a semantic one: cards say 1 or 1.0 too.
-fn version(text: Option<&str>) -> String {
+pub(crate) fn version(text: Option<&str>) -> String {
     let text = text.unwrap_or(DEFAULT_VERSION).trim();
     let parts: Vec<&str> = text.trim_start_matches('v').split('.').collect();
     let is_number = |part: &&str| !part.is_empty() && part.len() < 10 && part.bytes().all(|b| b.is_ascii_digit());

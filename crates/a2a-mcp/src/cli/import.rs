@@ -3,6 +3,7 @@
 mod a2a_card;
 mod claude_agents;
 mod documents;
+mod prisma;
 mod report;
 
 use clap::Subcommand;
@@ -73,6 +74,22 @@ pub(super) enum Command {
         )
     )]
     ServerMemory(FileArgs),
+    /// Move over from the older TypeScript system: its Postgres database, or files of its memories
+    #[command(
+        long_about = "Move over from the older TypeScript system, which kept agents, workflows and memories in Postgres by \
+            Prisma.\n\nIts database is only read, in one transaction; name the schema in the URL if it is not public. \
+            Agents keep their ids, workflows become definitions that can be started, the usage of each tool becomes a \
+            memory, and personalities go to agents without experiences here. What has no place here is counted and told. \
+            Bad rows are told, each with its place, and the others are imported; what is here unchanged is skipped, so \
+            that the command can be repeated.\n\nWhat looks like a secret in a memory is refused. A file or folder \
+            stands for the files AGENT-memories.json in which that system kept memories without a database.",
+        after_help = more_help(
+            "  a2a-mcp import prisma postgres://USER:PASSWORD@HOST/a2a?schema=public --dry-run
+  a2a-mcp import prisma \"$OLD_DATABASE_URL\" --namespace old
+  a2a-mcp import prisma data/agent-memory"
+        )
+    )]
+    Prisma(prisma::Args),
 }
 
 fn documents_help(format: &str, files: &str) -> String {
@@ -93,6 +110,7 @@ pub(super) async fn run(command: Command, config: Config, settings: &settings::A
         Command::A2aCard(args) => a2a_card::run(args, config, &actor).await,
         Command::Json(args) => documents::run(args, documents::Format::Json, config, &actor).await,
         Command::Yaml(args) => documents::run(args, documents::Format::Yaml, config, &actor).await,
+        Command::Prisma(args) => prisma::run(args, config, &actor).await,
         Command::ServerMemory(args) => memory::import::file(args, Some(Format::ServerMemory), config, &actor).await,
     }
 }

@@ -18,6 +18,8 @@ use super::Options;
 
 /// Items that are named one by one on a terminal; of more, only the counts are told. Failures are always named.
 const NAMED_MAX: usize = 20;
+/// Items that a JSON document holds of an import in parts.
+const ITEMS_MAX: usize = 1_000;
 
 /// What was found where the import reads, sorted by what it is.
 #[derive(Default)]
@@ -63,6 +65,25 @@ pub(super) struct Summary {
     durability: Durability,
     /// All agents and workflows, and the memories that were not stored.
     items: Vec<Item>,
+    /// Items that are not among these, because there were too many; those that failed were told on standard error.
+    #[serde(skip_serializing_if = "is_zero")]
+    items_left_out: usize,
+    /// What has no place here, in rows.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<LeftOut>,
+}
+
+/// What has no place here.
+#[derive(Serialize)]
+struct LeftOut {
+    what: String,
+    rows: u64,
+    reason: &'static str,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 impl Summary {
@@ -72,7 +93,105 @@ impl Summary {
     }
 }
 
-/// Brings in what was found: agents first, because workflows name them.
+/// An import under way, of which the parts come one after the other.
+pub(super) struct Loading<'a> {
+    pub(super) hub: &'a Hub,
+    pub(super) actor: &'a Actor,
+    pub(super) options: Options,
+    pub(super) summary: Summary,
+    pub(super) exit: Exit,
+}
+
+impl<'a> Loading<'a> {
+    pub(super) fn new(hub: &'a Hub, format: &'static str, options: Options, actor: &'a Actor) -> Self {
+        let summary = Summary {
+            format,
+            migrated: 0,
+            skipped: 0,
+            failed: 0,
+            dry_run: options.dry_run,
+            durability: hub.durability(),
+            items: Vec::new(),
+            items_left_out: 0,
+            left_out: Vec::new(),
+        };
+        Self { hub, actor, options, summary, exit: Exit::Done }
+    }
+
+    /// Brings in what was found: agents first, because workflows name them.
+    ///
+    /// # Errors
+    /// When the database is away in the middle of the memories; the command can be repeated.
+    pub(super) async fn add(&mut self, found: Found) -> Result<(), HubError> {
+        let (hub, dry_run, actor) = (self.hub, self.options.dry_run, self.actor);
+        found.skipped.into_iter().for_each(|(source, reason)| self.item(skipped(source, reason)));
+        let agents = deploy::each(hub, found.agents, dry_run, actor).await;
+        self.worst(agents.exit);
+        agents.items.into_iter().for_each(|item| self.item(agent(item)));
+        let (workflows, ended) = save::each(hub, found.workflows, dry_run, actor).await;
+        self.worst(ended);
+        workflows.into_iter().for_each(|item| self.item(workflow(item)));
+        let places: Vec<String> = found.memories.iter().map(|source| source.place.clone()).collect();
+        let (memories, ended) = memories::each(hub, found.memories, dry_run, actor).await?;
+        self.worst(ended);
+        self.summary.migrated += memories.stored;
+        self.summary.skipped += memories.known + memories.skipped;
+        self.summary.failed += memories.failed;
+        self.summary.items.extend(memories.not_stored.into_iter().map(|memory| not_stored(memory, &places)));
+        Ok(())
+    }
+
+    /// Takes in what came of one thing.
+    pub(super) fn item(&mut self, item: Item) {
+        match item.status {
+            "created" | "updated" => self.summary.migrated += 1,
+            "failed" => {
+                self.worst(Exit::Failed);
+                self.summary.failed += 1;
+            }
+            _ => self.summary.skipped += 1,
+        }
+        self.summary.items.push(item);
+    }
+
+    /// Takes in that rows have no place here, or that something of them has none.
+    pub(super) fn left_out(&mut self, what: &str, rows: u64, reason: &'static str) {
+        match self.summary.left_out.iter_mut().find(|left| left.what == what) {
+            Some(left) => left.rows += rows,
+            None if rows > 0 => self.summary.left_out.push(LeftOut { what: what.to_owned(), rows, reason }),
+            None => {}
+        }
+    }
+
+    /// Counts whole rows as skipped that have no place here.
+    pub(super) fn skip(&mut self, what: &str, rows: u64, reason: &'static str) {
+        self.summary.skipped += usize::try_from(rows).unwrap_or(usize::MAX);
+        self.left_out(what, rows, reason);
+    }
+
+    /// Tells what came of a part, so that no more is kept of it than can be shown at the end.
+    pub(super) fn tell_part(&mut self) {
+        let summary = &mut self.summary;
+        if self.options.json {
+            let more = summary.items.split_off(summary.items.len().min(ITEMS_MAX));
+            summary.items_left_out += more.len();
+            tell_items(&more);
+            return;
+        }
+        tell_items(&summary.items);
+        summary.items.retain(Item::is_change);
+        summary.items.truncate(NAMED_MAX + 1);
+        summary.items.iter_mut().for_each(|item| item.warnings.clear());
+    }
+
+    fn worst(&mut self, other: Exit) {
+        if self.exit != Exit::Database && other != Exit::Done {
+            self.exit = other;
+        }
+    }
+}
+
+/// Brings in all that was found.
 ///
 /// # Errors
 /// When the database is away in the middle of the memories; the command can be repeated.
@@ -83,49 +202,25 @@ pub(super) async fn load(
     options: Options,
     actor: &Actor,
 ) -> Result<(Summary, Exit), HubError> {
-    let mut exit = Exit::Done;
-    let mut items: Vec<Item> = found.skipped.into_iter().map(|(source, reason)| skipped(source, reason)).collect();
-    let agents = deploy::each(hub, found.agents, options.dry_run, actor).await;
-    worst(&mut exit, agents.exit);
-    items.extend(agents.items.into_iter().map(agent));
-    let (workflows, ended) = save::each(hub, found.workflows, options.dry_run, actor).await;
-    worst(&mut exit, ended);
-    items.extend(workflows.into_iter().map(workflow));
-    let places: Vec<String> = found.memories.iter().map(|source| source.place.clone()).collect();
-    let (memories, ended) = memories::each(hub, found.memories, options.dry_run, actor).await?;
-    worst(&mut exit, ended);
-    items.extend(memories.not_stored.into_iter().map(|memory| not_stored(memory, &places)));
-    let count = |wanted: &[&str]| items.iter().filter(|i| i.kind != "memory" && wanted.contains(&i.status)).count();
-    let summary = Summary {
-        format,
-        migrated: count(&["created", "updated"]) + memories.stored,
-        skipped: count(&["unchanged", "skipped"]) + memories.known + memories.skipped,
-        failed: count(&["failed"]) + memories.failed,
-        dry_run: options.dry_run,
-        durability: hub.durability(),
-        items,
-    };
-    Ok((summary, exit))
+    let mut loading = Loading::new(hub, format, options, actor);
+    loading.add(found).await?;
+    Ok((loading.summary, loading.exit))
 }
 
-fn worst(exit: &mut Exit, other: Exit) {
-    if *exit != Exit::Database && other != Exit::Done {
-        *exit = other;
+impl Item {
+    /// What came of something that is neither agent nor workflow nor memory.
+    pub(super) fn new(source: String, kind: &'static str, status: &'static str, message: Option<String>) -> Self {
+        let (problems, warnings) = (Vec::new(), Vec::new());
+        Self { source, kind, id: None, status, revision: None, code: None, message, problems, warnings }
+    }
+
+    fn is_change(&self) -> bool {
+        matches!(self.status, "created" | "updated")
     }
 }
 
 fn skipped(source: String, reason: String) -> Item {
-    Item {
-        source,
-        kind: "file",
-        id: None,
-        status: "skipped",
-        revision: None,
-        code: None,
-        message: Some(reason),
-        problems: Vec::new(),
-        warnings: Vec::new(),
-    }
+    Item::new(source, "file", "skipped", Some(reason))
 }
 
 fn agent(item: deploy::Item) -> Item {
@@ -154,15 +249,8 @@ fn not_stored(memory: memories::NotStored, places: &[String]) -> Item {
     }
 }
 
-/// Tells it.
-///
-/// # Errors
-/// When standard output can't be written.
-pub(super) fn tell(summary: &Summary, options: Options, place: &str, started: Instant) -> Result<(), CliError> {
-    if options.json {
-        return Ok(output::json(summary)?);
-    }
-    for item in &summary.items {
+fn tell_items(items: &[Item]) {
+    for item in items {
         let reason = item.message.as_deref().unwrap_or_default();
         match item.status {
             // Problems name the place themselves.
@@ -173,7 +261,21 @@ pub(super) fn tell(summary: &Summary, options: Options, place: &str, started: In
         item.problems.iter().for_each(|problem| output::note(&format!("error: {problem}")));
         item.warnings.iter().for_each(|warning| output::note(&format!("warning: {warning}")));
     }
-    let changed: Vec<&Item> = summary.items.iter().filter(|i| matches!(i.status, "created" | "updated")).collect();
+}
+
+/// Tells it.
+///
+/// # Errors
+/// When standard output can't be written.
+pub(super) fn tell(summary: &Summary, options: Options, place: &str, started: Instant) -> Result<(), CliError> {
+    if options.json {
+        return Ok(output::json(summary)?);
+    }
+    tell_items(&summary.items);
+    for LeftOut { what, rows, reason } in &summary.left_out {
+        output::note(&format!("left out: {what}, {rows} rows: {reason}"));
+    }
+    let changed: Vec<&Item> = summary.items.iter().filter(|item| item.is_change()).collect();
     let mut text = String::new();
     if changed.len() <= NAMED_MAX {
         for item in changed {

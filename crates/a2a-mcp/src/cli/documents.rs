@@ -222,8 +222,12 @@ pub(crate) fn parse_yaml(bytes: &[u8]) -> Result<Vec<Value>, String> {
         with_snippet: false,
     };
     let documents: Vec<Value> = serde_saphyr::from_slice_multiple_with_options(bytes, options).map_err(|error| {
-        // The last part of this is for programmers.
-        let text = error.to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+        // These parts are for programmers.
+        let text = error
+            .to_string()
+            .replace(", set DuplicateKeyPolicy in Options if acceptable", "")
+            .replace("recursive references require weak recursion types", "a reference leads back to itself")
+            .replace(" rejected by the configured policy", " is no JSON number");
         format!("is not valid YAML: {}", super::table::one_line(&text))
     })?;
     Ok(documents.into_iter().flat_map(flattened).collect())

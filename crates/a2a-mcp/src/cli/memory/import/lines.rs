@@ -50,6 +50,10 @@ impl Lines {
                 let reason = format!("is longer than {} MiB", LINE_BYTES_MAX / (1024 * 1024));
                 return Ok(Some(Line { number, bytes: Err(reason) }));
             }
+            if is_whole {
+                // It is no part of what stands in the line, and errors name places in that.
+                bytes.pop();
+            }
             if number == 1 && bytes.starts_with("\u{feff}".as_bytes()) {
                 bytes.drain(.."\u{feff}".len());
             }

@@ -200,7 +200,7 @@ fn flattened(value: Value) -> Vec<Value> {
     }
 }
 
-fn parse_json(bytes: &[u8]) -> Result<Vec<Value>, String> {
+pub(crate) fn parse_json(bytes: &[u8]) -> Result<Vec<Value>, String> {
     json::parse_strict(bytes).map(flattened).map_err(|error| format!("is not valid JSON: {error}"))
 }
 

@@ -2,7 +2,7 @@
 
 mod a2a_card;
 mod claude_agents;
-mod documents;
+pub(super) mod documents;
 
 use std::sync::Arc;
 

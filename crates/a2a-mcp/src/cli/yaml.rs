@@ -235,14 +235,16 @@ fn block(text: &mut String, string: &str, indent: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use a2a_core::ids::Namespace;
+    use a2a_core::workflow::definition::WorkflowSpec;
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-    use crate::cli::documents;
+    use crate::cli::{documents, export, output};
 
-    fn read_back(text: &str) -> Value {
+    pub(in crate::cli) fn read_back(text: &str) -> Value {
         let mut documents = documents::parse_yaml(text.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{text}"));
         documents.pop().unwrap()
     }
@@ -263,7 +265,7 @@ mod tests {
         assert_eq!(read_back(&text), document);
     }
 
-    fn any_text() -> impl Strategy<Value = String> {
+    pub(in crate::cli) fn any_text() -> impl Strategy<Value = String> {
         prop_oneof![
             "[a-z]{0,8}",
             "[ -~]{0,20}",
@@ -278,7 +280,13 @@ mod tests {
         ]
     }
 
-    fn any_json() -> impl Strategy<Value = Value> {
+    /// Any JSON object.
+    pub(in crate::cli) fn any_object() -> impl Strategy<Value = Value> {
+        prop::collection::btree_map(any_text(), any_json(), 0..4)
+            .prop_map(|entries| Value::Object(entries.into_iter().collect()))
+    }
+
+    pub(in crate::cli) fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
@@ -295,7 +303,81 @@ mod tests {
         })
     }
 
+    /// A text that says something.
+    pub(in crate::cli) fn any_words() -> impl Strategy<Value = String> {
+        any_text().prop_map(|text| format!("{}x", text.replace('\0', "")))
+    }
+
+    /// What `import json` and `import yaml` read of an exported document.
+    pub(in crate::cli) fn exported(document: &Map<String, Value>, yaml: &str) -> [Value; 2] {
+        let mut json = String::new();
+        output::push_json(&mut json, &serde_json::to_string_pretty(document).unwrap());
+        [documents::parse_json(json.as_bytes()).unwrap().pop().unwrap(), read_back(yaml)]
+    }
+
+    prop_compose! {
+        fn any_step()(
+            capability in prop::option::of(any_words()),
+            input in any_json(),
+            depends_on in prop::option::of(any::<bool>()),
+            conditions in prop::array::uniform2(prop::option::of(any_words())),
+            retry in prop::option::of((1..100u16, 0..1_000u32)),
+            timeout_s in prop::option::of(1..10_000u32),
+            on_failure in prop::option::of(prop_oneof![
+                Just(json!("fail")), Just(json!("continue")), Just(json!({"compensate": "step-0"}))
+            ]),
+        ) -> Value {
+            let [run_if, skip_if] = conditions;
+            json!({
+                "agent": "no", "capability": capability, "input": input, "run_if": run_if, "skip_if": skip_if,
+                "depends_on": depends_on.map(|required| json!([{"step": "step-0", "required": required}])),
+                "retry": retry.map(|(max_attempts, backoff_ms)| json!({"max_attempts": max_attempts, "backoff_ms": backoff_ms})),
+                "timeout_s": timeout_s, "on_failure": on_failure,
+            })
+        }
+    }
+
+    prop_compose! {
+        fn any_workflow()(
+            name in any_words(),
+            description in any_text(),
+            context in any_object(),
+            steps in prop::collection::vec(any_step(), 1..4),
+            result in prop::option::of(any_json()),
+            numbers in prop::option::of((1..10_000u32, 1..500u16)),
+        ) -> Value {
+            let named = steps.into_iter().enumerate().map(|(n, mut step)| {
+                step["name"] = json!(format!("step-{n}"));
+                step.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+                step
+            });
+            let mut document = json!({
+                "id": "on", "name": name, "description": description, "context": context,
+                "steps": named.collect::<Vec<_>>(),
+            });
+            let fields = document.as_object_mut().unwrap();
+            fields.extend(result.filter(|result| !result.is_null()).map(|result| ("result".to_owned(), result)));
+            if let Some((timeout_s, max_parallel)) = numbers {
+                fields.insert("timeout_s".to_owned(), json!(timeout_s));
+                fields.insert("max_parallel".to_owned(), json!(max_parallel));
+            }
+            document
+        }
+    }
+
     proptest! {
+        #[test]
+        fn an_exported_workflow_reads_back_the_same(document in any_workflow()) {
+            let read = |document: &Value| WorkflowSpec::from_document(document, "", &Namespace::default());
+            // What no document may hold is none of this.
+            let Ok(spec) = read(&document) else { return Err(TestCaseError::reject("not valid")) };
+            let written = export::documents::document(&spec).unwrap();
+            for document in exported(&written, &workflow(&written)) {
+                let back = read(&document).unwrap_or_else(|problems| panic!("{problems}\n{document:#}"));
+                prop_assert_eq!(&back, &spec);
+            }
+        }
+
         #[test]
         fn what_is_written_reads_back_the_same(config in any_json(), text in any_text(), name in any_text()) {
             let document = json!({

@@ -93,7 +93,7 @@ async fn read(hub: &Hub, only: &[Kind]) -> Result<Documents, CliError> {
 }
 
 /// A document without its namespace, which is that of the command that imports it.
-fn document(value: &impl Serialize) -> Result<Map<String, Value>, CliError> {
+pub(in crate::cli) fn document(value: &impl Serialize) -> Result<Map<String, Value>, CliError> {
     match serde_json::to_value(value) {
         Ok(Value::Object(mut document)) => {
             document.remove("namespace");

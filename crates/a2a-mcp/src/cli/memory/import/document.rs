@@ -135,3 +135,93 @@ fn relations(value: Option<Value>) -> Result<Vec<(String, String)>, String> {
     };
     list(value).ok_or_else(wrong)?.iter().map(relation).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use a2a_core::ids::{Actor, MemoryId, Namespace};
+    use a2a_core::memory::{Memory, MemorySpec, MemoryType, Provenance, Trust};
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cli::yaml::tests::{any_object, any_text, any_words, exported};
+    use crate::cli::{export, yaml};
+
+    /// The middle of 2026.
+    const NOW: Timestamp = Timestamp(1_782_000_000_000);
+    const YEAR_MS: i64 = 366 * 86_400_000;
+
+    prop_compose! {
+        fn any_document()(
+            content in any_words(),
+            kind in prop::sample::select(MemoryType::ALL.map(|(name, _)| name).to_vec()),
+            data in prop::option::of(any_object()),
+            tags in prop::collection::vec("[a-z#: ]{0,8}", 0..4),
+            shares in prop::option::of((0.0..=1.0f64, 0.0..=1.0f64)),
+            expires_in_ms in prop::option::of(1..YEAR_MS),
+            names in prop::array::uniform3(prop::option::of(any_words())),
+            agent in prop::option::of("[A-Za-z0-9._:-]{1,12}"),
+            step in prop::option::of("[a-z]{1,6}"),
+        ) -> Value {
+            let [key, session, user] = names;
+            let mut document = json!({
+                "content": content, "type": kind, "data": data, "tags": tags, "key": key, "session": session,
+                "user": user, "agent": agent, "run": step.as_ref().map(|_| "run-1"), "step": step,
+                "importance": shares.map(|(importance, _)| importance), "decay": shares.map(|(_, decay)| decay),
+                "expires_at": expires_in_ms.map(|ms| Timestamp(NOW.0 + ms)),
+            });
+            document.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+            document
+        }
+    }
+
+    fn texts(ids: &[MemoryId]) -> Vec<String> {
+        ids.iter().map(ToString::to_string).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn an_exported_memory_reads_back_the_same(
+            document in any_document(),
+            ids in prop::collection::btree_set("mem-[a-z]{4}", 0..4),
+            relation in prop::option::of(any_text()),
+            age_ms in 0..YEAR_MS,
+        ) {
+            let read = |document: &Value| MemorySpec::from_document(document, "", &Namespace::default(), NOW);
+            let Ok(spec) = read(&document) else { return Err(TestCaseError::reject("not valid")) };
+            let ids: Vec<MemoryId> = ids.iter().map(|id| MemoryId::from_stored(id.as_str())).collect();
+            let related = relation.as_deref().map(str::trim).filter(|kind| !kind.is_empty()).zip(ids.first());
+            let relations = related.map(|(kind, to)| a2a_core::memory::Relation { kind: kind.into(), to: to.clone() });
+            let memory = Memory {
+                id: MemoryId::from_stored("mem-self"),
+                spec: MemorySpec {
+                    supersedes: ids.clone().into(),
+                    relations: relations.iter().cloned().collect(),
+                    ..spec.clone()
+                },
+                provenance: Provenance { author: Actor::new("me"), trust: Trust::User, derived_from: ids.clone().into() },
+                content_hash: spec.content_hash(),
+                frequency: 3,
+                accesses: 2,
+                last_accessed: NOW,
+                superseded_by: None,
+                revision: 7,
+                created_at: Timestamp(NOW.0 - age_ms),
+                updated_at: NOW,
+                updated_by: Actor::new("me"),
+            };
+            let written = export::documents::document(&memory).unwrap();
+            for document in exported(&written, &yaml::memory(&written)) {
+                let Value::Object(line) = document else { panic!("{document}") };
+                let Ok(Content::Memories(mut memories)) = memories(line, Format::Jsonl, NOW) else { panic!("{memory:?}") };
+                let back = memories.pop().unwrap();
+                prop_assert_eq!(&read(&back.document).unwrap(), &spec);
+                prop_assert_eq!(back.created_at, Some(memory.created_at));
+                prop_assert_eq!(back.old_id.as_deref(), Some("mem-self"));
+                prop_assert_eq!(&back.supersedes, &texts(&ids));
+                let relations: Vec<_> = relations.iter().map(|r| (r.kind.to_string(), r.to.to_string())).collect();
+                prop_assert_eq!(&back.relations, &relations);
+            }
+        }
+    }
+}

@@ -30,6 +30,8 @@ pub(crate) enum Client {
 pub(crate) enum Scope {
     /// This user, in every project
     User,
+    /// This user, in the project of the working directory (Claude Code)
+    Local,
     /// Everybody who works in the project of the working directory; the file is meant to be shared
     Project,
 }
@@ -59,7 +61,7 @@ impl Folders {
     pub(crate) fn start(&self, scope: Scope) -> &Path {
         match scope {
             Scope::User => &self.home,
-            Scope::Project => &self.project,
+            Scope::Local | Scope::Project => &self.project,
         }
     }
 }
@@ -80,14 +82,25 @@ impl Client {
     pub(crate) fn file(self, scope: Scope, folders: &Folders) -> Option<PathBuf> {
         Some(match (self, scope) {
             (Self::ClaudeDesktop, Scope::User) => folders.config.join("Claude").join("claude_desktop_config.json"),
-            (Self::ClaudeDesktop, Scope::Project) => return None,
-            (Self::ClaudeCode, Scope::User) => claude_code_folder(folders).join(".claude.json"),
+            (Self::ClaudeCode, Scope::User | Scope::Local) => claude_code_folder(folders).join(".claude.json"),
             (Self::ClaudeCode, Scope::Project) => folders.project.join(".mcp.json"),
             (Self::Cursor, Scope::User) => folders.home.join(".cursor").join("mcp.json"),
             (Self::Cursor, Scope::Project) => folders.project.join(".cursor").join("mcp.json"),
             (Self::VsCode, Scope::User) => folders.config.join("Code").join("User").join("mcp.json"),
             (Self::VsCode, Scope::Project) => folders.project.join(".vscode").join("mcp.json"),
+            (Self::ClaudeDesktop, Scope::Project) | (_, Scope::Local) => return None,
         })
+    }
+
+    /// The keys that lead, within the file, to the object of this scope. Claude Code looks for the folder that it was
+    /// started in, and for none above it.
+    pub(crate) fn within(self, scope: Scope, folders: &Folders) -> Vec<String> {
+        match (self, scope) {
+            (Self::ClaudeCode, Scope::Local) => {
+                vec!["projects".to_owned(), folders.project.to_string_lossy().into_owned()]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What is there when this user has the client.

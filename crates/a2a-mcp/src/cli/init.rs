@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// The client to set up; all: those that this user has
     #[arg(value_enum, default_value = "all", value_name = "CLIENT")]
     client: Choice,
-    /// For this user everywhere, or for everybody in the project of the working directory
+    /// For this user everywhere, or in the project of the working directory for this user (local) or for everybody
     #[arg(long, value_enum, default_value = "user")]
     scope: Scope,
     /// The name of the server in the configuration
@@ -170,17 +170,20 @@ fn entry(args: &Args, config: &Config, settings: &settings::Args) -> Result<Entr
 
 fn one(client: Client, args: &Args, entry: &Entry, folders: &Folders) -> Item {
     let Some(path) = client.file(args.scope, folders) else {
-        return Item::new(client, None, Status::Skipped).message("has no configuration of a project");
+        return Item::new(client, None, Status::Skipped).message(match args.scope {
+            Scope::Local => "has no configuration of one user in a project",
+            Scope::User | Scope::Project => "has no configuration of a project",
+        });
     };
     // A client that is named is set up before its first start, too.
     let traces = client.traces(folders);
-    if args.client.one().is_none() && args.scope == Scope::User && !traces.iter().any(|trace| trace.exists()) {
+    if args.client.one().is_none() && args.scope != Scope::Project && !traces.iter().any(|trace| trace.exists()) {
         let looked: Vec<String> = traces.iter().map(|trace| trace.display().to_string()).collect();
         let message = format!("not found here (no {}); name it to set it up all the same", looked.join(", no "));
         return Item::new(client, Some(path), Status::Skipped).message(message);
     }
     for _ in 0..REPLACE_TRIES {
-        match edit(client, args, entry, &path) {
+        match edit(client, args, entry, &path, folders) {
             Ok(item) => return item,
             Err(ReplaceError::Changed) => {}
             Err(ReplaceError::Failed(error)) => {
@@ -193,7 +196,8 @@ fn one(client: Client, args: &Args, entry: &Entry, folders: &Folders) -> Item {
     Item::new(client, Some(path), Status::Failed).message(message)
 }
 
-fn edit(client: Client, args: &Args, entry: &Entry, path: &Path) -> Result<Item, ReplaceError> {
+fn edit(client: Client, args: &Args, entry: &Entry, path: &Path, folders: &Folders) -> Result<Item, ReplaceError> {
+    let within = client.within(args.scope, folders);
     let item = |status| Item::new(client, Some(path.to_owned()), status);
     let failed = |message: String| Ok(item(Status::Failed).message(message));
     let found = match Found::read(path) {
@@ -209,7 +213,7 @@ fn edit(client: Client, args: &Args, entry: &Entry, path: &Path) -> Result<Item,
         // This file goes into version control.
         *url = client.reference("DATABASE_URL", &args.name);
     }
-    let edited = Document::parse(client, &before).and_then(|document| {
+    let edited = Document::parse(client, within.clone(), &before).and_then(|document| {
         let there = document.entry(&args.name)?;
         match (args.remove, there) {
             (true, _) => document.remove(&args.name).map(|_| (document.text(), Status::Removed)),
@@ -228,10 +232,10 @@ fn edit(client: Client, args: &Args, entry: &Entry, path: &Path) -> Result<Item,
     }
     let mut item = item(status);
     if args.dry_run {
-        item.diff = Some(difference(client, &args.name, path, &before, &after));
+        item.diff = Some(difference(client, &within, &args.name, path, &before, &after));
         return Ok(item);
     }
-    let holds_url = has_url && args.scope == Scope::User && !args.remove;
+    let holds_url = has_url && args.scope != Scope::Project && !args.remove;
     item.backup = found.replace(&after, holds_url, Timestamp::from_system_time(SystemTime::now()))?;
     if holds_url && found.is_open_to_others() {
         let path = found.path.display();
@@ -246,10 +250,13 @@ fn edit(client: Client, args: &Args, entry: &Entry, path: &Path) -> Result<Item,
 }
 
 /// What would change, without what nobody should see.
-fn difference(client: Client, name: &str, path: &Path, before: &str, after: &str) -> String {
+fn difference(client: Client, within: &[String], name: &str, path: &Path, before: &str, after: &str) -> String {
     let shown = |text: &str| match text.trim() {
         "" => String::new(),
-        _ => Document::parse(client, text).map(|document| document.shown(name)).unwrap_or_default(),
+        _ => {
+            let document = Document::parse(client, within.to_vec(), text);
+            document.map(|document| document.shown(name)).unwrap_or_default()
+        }
     };
     let (before, after, path) = (shown(before), shown(after), path.display().to_string());
     if before == after {

@@ -35,17 +35,20 @@ pub(crate) struct Document {
     client: Client,
     root: CstRootNode,
     object: CstObject,
+    /// The keys that lead to the object with the servers.
+    within: Vec<String>,
     has_mark: bool,
     /// A new text ends its last line; in one that exists, that is left as it is.
     is_new: bool,
 }
 
 impl Document {
-    /// Reads a text; an empty one is an empty configuration.
+    /// Reads a text; an empty one is an empty configuration. The servers that are meant stand within an object that the
+    /// keys of `within` lead to.
     ///
     /// # Errors
     /// What is wrong, and where.
-    pub(crate) fn parse(client: Client, text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(client: Client, within: Vec<String>, text: &str) -> Result<Self, String> {
         let (has_mark, text) = text.strip_prefix(BYTE_ORDER_MARK).map_or((false, text), |rest| (true, rest));
         let extras = client.reads_comments();
         let options = ParseOptions {
@@ -73,8 +76,11 @@ impl Document {
             return Err(format!("is not valid JSON: line {line}, column {column}: {reason}"));
         }
         let object = root.object_value_or_create().ok_or("does not hold a JSON object")?;
-        only_once(&object, client.servers_key())?;
-        Ok(Self { client, root, object, has_mark, is_new: text.trim().is_empty() })
+        let document = Self { client, root, object, within, has_mark, is_new: text.trim().is_empty() };
+        if let Some(holder) = document.holder()? {
+            only_once(&holder, client.servers_key())?;
+        }
+        Ok(document)
     }
 
     /// The text as it is now.
@@ -85,12 +91,22 @@ impl Document {
         format!("{mark}{text}{end}")
     }
 
-    fn servers(&self) -> Result<Option<CstObject>, String> {
-        let key = self.client.servers_key();
-        match self.object.get(key) {
-            None => Ok(None),
-            Some(prop) => prop.object_value().map(Some).ok_or_else(|| format!("has {key:?}, which is not an object")),
+    /// The object that the servers stand in.
+    fn holder(&self) -> Result<Option<CstObject>, String> {
+        let mut holder = self.object.clone();
+        for key in &self.within {
+            only_once(&holder, key)?;
+            match object_at(&holder, key)? {
+                None => return Ok(None),
+                Some(inner) => holder = inner,
+            }
         }
+        Ok(Some(holder))
+    }
+
+    fn servers(&self) -> Result<Option<CstObject>, String> {
+        let Some(holder) = self.holder()? else { return Ok(None) };
+        object_at(&holder, self.client.servers_key())
     }
 
     /// The server of a name.
@@ -125,7 +141,11 @@ impl Document {
         let key = self.client.servers_key();
         let servers = match self.servers()? {
             Some(servers) => servers,
-            None => self.object.object_value_or_set(key),
+            None => {
+                let holder =
+                    self.within.iter().fold(self.object.clone(), |holder, key| holder.object_value_or_set(key));
+                holder.object_value_or_set(key)
+            }
         };
         match (there, servers.get(name).and_then(|prop| prop.object_value())) {
             (Some(there), Some(_)) if !there.is_ours() && there.command != wanted.command => {
@@ -217,8 +237,16 @@ impl Document {
 
     /// The text as it may be shown to whoever looks over a shoulder: one server alone, and of it no secrets.
     pub(crate) fn shown(self, name: &str) -> String {
-        let keys = [self.client.servers_key(), "inputs"];
-        hide_except(&self.object, &keys);
+        let mut holder = Some(self.object.clone());
+        for key in &self.within {
+            holder = holder.and_then(|holder| {
+                hide_except(&holder, &[key]);
+                holder.object_value(key)
+            });
+        }
+        if let Some(holder) = holder {
+            hide_except(&holder, &[self.client.servers_key(), "inputs"]);
+        }
         hide_comments(&self.root.clone().into());
         if let Ok(Some(servers)) = self.servers() {
             hide_except(&servers, &[name]);
@@ -227,6 +255,13 @@ impl Document {
             }
         }
         self.text()
+    }
+}
+
+fn object_at(object: &CstObject, key: &str) -> Result<Option<CstObject>, String> {
+    match object.get(key) {
+        None => Ok(None),
+        Some(prop) => prop.object_value().map(Some).ok_or_else(|| format!("has {key:?}, which is not an object")),
     }
 }
 

@@ -190,3 +190,56 @@ fn what_can_not_work_is_told_before_anything_is_written() {
     let nobody = User::new(&[]).run(&[]).code(1);
     assert!(nobody.out.contains("no client was set up; name one"), "{}", nobody.out);
 }
+
+#[test]
+fn claude_code_has_a_configuration_of_one_user_in_one_project() {
+    let user = User::new(&["project", "other", ".cursor"]);
+    let project = user.path("project").canonicalize().unwrap().to_str().unwrap().to_owned();
+    let before = "{\n  \"numStartups\": 3,\n  \"projects\": {\n    \"/elsewhere\": {\"mcpServers\": {}, \"history\": \
+        [\"hunter2\"]}\n  },\n  \"mcpServers\": {\"mine\": {\"command\": \"x\"}}\n}\n";
+    user.0.write(".claude.json", before);
+    let run = |args: &[&str]| -> Ended {
+        let mut command = user.command(&[&["claude-code", "--scope", "local"], args].concat());
+        let url = format!("sqlite:{}", user.path("mine.db").display());
+        command.current_dir(user.path("project")).env("DATABASE_URL", url).output().unwrap().into()
+    };
+    let dry = run(&["--dry-run"]).code(0);
+    assert!(
+        dry.out.contains("a2a would be added") && dry.out.contains("+") && dry.out.contains(&project),
+        "{}",
+        dry.out
+    );
+    assert!(!dry.out.contains("hunter2"), "what is none of its business is not shown: {}", dry.out);
+    assert_eq!(user.read(".claude.json"), before);
+
+    run(&[]).code(0);
+    let after = user.json(".claude.json");
+    let entry = &after["projects"][&project]["mcpServers"]["a2a"];
+    assert_eq!((&entry["type"], &entry["command"]), (&"stdio".into(), &env!("CARGO_BIN_EXE_a2a-mcp").into()));
+    assert!(entry["env"]["DATABASE_URL"].as_str().unwrap().ends_with("mine.db"), "nobody else reads it: {entry}");
+    assert!(after["mcpServers"]["a2a"].is_null() && after["projects"]["/elsewhere"]["mcpServers"]["a2a"].is_null());
+    for kept in ["\"numStartups\": 3,", "\"/elsewhere\": {\"mcpServers\": {}, \"history\": [\"hunter2\"]}"] {
+        assert!(user.read(".claude.json").contains(kept), "{kept}");
+    }
+    let text = user.read(".claude.json");
+    assert!(run(&[]).code(0).out.contains("a2a is in"));
+    assert_eq!(user.read(".claude.json"), text, "it can be repeated");
+
+    // Each scope is for itself.
+    let everywhere = user.run(&["claude-code", "--remove"]).code(0);
+    assert!(everywhere.out.contains("a2a is not in"), "{}", everywhere.out);
+    let mut doctor = user.0.command(&["doctor", "--json"]);
+    doctor.env_remove("CLAUDE_CONFIG_DIR").current_dir(user.path("project"));
+    let report = Ended::from(doctor.output().unwrap()).json().to_string();
+    assert!(report.contains("another database") && report.contains("mine.db"), "{report}");
+    assert!(run(&["--remove"]).code(0).out.contains("a2a removed from"));
+    let removed = user.json(".claude.json");
+    assert_eq!(removed["projects"][&project], serde_json::json!({"mcpServers": {}}));
+    assert!(run(&["--remove"]).code(0).out.contains("a2a is not in"));
+
+    let cursor = user.run(&["cursor", "--scope", "local"]).code(1);
+    assert!(cursor.out.contains("has no configuration of one user in a project"), "{}", cursor.out);
+    user.0.write(".claude.json", "{\"projects\": []}");
+    let wrong = run(&[]).code(1);
+    assert!(wrong.out.contains("has \"projects\", which is not an object"), "{}", wrong.out);
+}

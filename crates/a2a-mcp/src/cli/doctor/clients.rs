@@ -22,17 +22,18 @@ pub(super) fn check(config: &Config) -> Check {
     let mut problems = 0;
     let mut entries = 0;
     // In the home directory the file of the project may be that of the user.
-    let mut seen: Vec<PathBuf> = Vec::new();
+    let mut seen: Vec<(PathBuf, Vec<String>)> = Vec::new();
     for client in Client::ALL {
-        for scope in [Scope::User, Scope::Project] {
+        for scope in [Scope::User, Scope::Local, Scope::Project] {
             let Some(path) = client.file(scope, &folders).filter(|path| path.exists()) else { continue };
-            if seen.contains(&path) {
+            let within = client.within(scope, &folders);
+            if seen.contains(&(path.clone(), within.clone())) {
                 continue;
             }
-            seen.push(path.clone());
+            seen.push((path.clone(), within.clone()));
             let found = Found::read(&path).and_then(|found| {
                 let is_open = found.is_open_to_others();
-                let document = Document::parse(client, &found.text.unwrap_or_default())?;
+                let document = Document::parse(client, within, &found.text.unwrap_or_default())?;
                 Ok(document.ours().into_iter().map(move |(name, entry)| (name, entry, is_open)).collect::<Vec<_>>())
             });
             let place = format!("{} ({})", client.name(), path.display());

@@ -11,8 +11,12 @@ fn wanted(url: Option<&str>) -> Entry {
     }
 }
 
+fn parse(client: Client, text: &str) -> Result<Document, String> {
+    Document::parse(client, Vec::new(), text)
+}
+
 fn set(client: Client, text: &str, entry: &Entry) -> Result<String, String> {
-    let document = Document::parse(client, text)?;
+    let document = parse(client, text)?;
     document.set("a2a", entry)?;
     Ok(document.text())
 }
@@ -38,7 +42,7 @@ fn comments_order_and_commas_stay_and_taking_out_gives_the_text_back() {
         assert!(after.contains(line.trim_end()), "{line:?} is missing in\n{after}");
     }
     assert_eq!(set(Client::VsCode, &after, &wanted(Some("postgres://u:p@h/d"))).unwrap(), after);
-    let document = Document::parse(Client::VsCode, &after).unwrap();
+    let document = parse(Client::VsCode, &after).unwrap();
     assert!(document.remove("a2a").unwrap() && !document.remove("a2a").unwrap());
     assert_eq!(document.text(), COMMENTED);
 }
@@ -81,7 +85,7 @@ fn a_project_of_vscode_asks_for_the_url() {
     let value: Value = serde_json::from_str(&after).unwrap();
     assert_eq!(value["inputs"][1]["id"], "a2a-database-url");
     assert_eq!(value["servers"]["a2a"]["env"]["DATABASE_URL"], "${input:a2a-database-url}");
-    let document = Document::parse(Client::VsCode, &after).unwrap();
+    let document = parse(Client::VsCode, &after).unwrap();
     document.remove("a2a").unwrap();
     let value: Value = serde_json::from_str(&document.text()).unwrap();
     assert_eq!(value["inputs"], serde_json::json!([{"id": "mine"}]));
@@ -93,7 +97,7 @@ fn nothing_secret_is_shown() {
     {"token": "secret2", "servers": {"other": {"env": {"KEY": "secret3"}}, "a2a": {"command": "a2a-mcp",
       "args": ["serve", "--database-url", "postgres://u:secret4@h/d"], "headers": {"x": "secret5"},
       "env": {"DATABASE_URL": "postgres://u:secret6@db.example.com/d?password=secret7", "MINE": "secret8"}}}}"#;
-    let shown = Document::parse(Client::VsCode, text).unwrap().shown("a2a");
+    let shown = parse(Client::VsCode, text).unwrap().shown("a2a");
     assert!(!shown.contains("secret"), "{shown}");
     assert!(shown.contains("postgres://…@db.example.com:5432/d"), "{shown}");
     assert_eq!(url_shown("nonsense:secret"), "…");
@@ -113,7 +117,7 @@ proptest! {
         for (key, other) in &others {
             prop_assert_eq!(&value[key], &Value::from(other.as_str()));
         }
-        let document = Document::parse(Client::ClaudeDesktop, &once).unwrap();
+        let document = parse(Client::ClaudeDesktop, &once).unwrap();
         prop_assert_eq!(document.ours().len(), 1);
         prop_assert!(document.remove("a2a").unwrap());
         prop_assert!(document.ours().is_empty());

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::Home;
 
 mod broken;
+mod card_url;
 mod prisma;
 
 /// What an import says: migrated, skipped, failed.

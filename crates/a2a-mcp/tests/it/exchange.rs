@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use a2a_testing::stdio::ServerOptions;
+
 use crate::cli::Home;
+use crate::world::{call, open};
 
 mod broken;
 mod card_url;
@@ -90,6 +93,46 @@ fn a_collection_of_claude_agents_arrives_whole() {
     home.run(&["export", "claude-agents", "out"]).code(0);
     assert_eq!(files(&home.path().join("out")), expected);
     println!("{} agents came out byte for byte", expected.len());
+}
+
+/// Questions whose agent is found first or second. Ten are wanted; a change that loses one of these is noticed.
+const FOUND_MIN: usize = 8;
+
+/// What people ask who look for help, each with who gives it.
+const QUESTIONS: [(&str, &str); 10] = [
+    ("my postgres queries got really slow after the migration", "postgres-pro"),
+    ("can someone check whether our website works with a screen reader", "accessibility-tester"),
+    ("we need to accept credit cards in the shop", "payment-integration"),
+    ("our emails keep landing in spam", "email-deliverability-engineer"),
+    ("pods keep restarting in our cluster, help", "kubernetes-specialist"),
+    ("which licenses may our product use", "license-engineer"),
+    ("turn this old COBOL style monolith into something modern", "legacy-modernizer"),
+    ("write an app for iPhone in Swift", "swift-expert"),
+    ("did the new button really win the experiment or was it luck", "ab-test-analysis"),
+    ("does our handling of patient data follow the law", "hipaa-compliance"),
+];
+
+/// The public collection again, asked in one's own words.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn natural_questions_find_the_agent_of_a_collection() {
+    let Some(folder) = std::env::var_os("A2A_CLAUDE_AGENTS") else {
+        println!("skipped: A2A_CLAUDE_AGENTS names no folder of Claude Code subagents");
+        return;
+    };
+    let home = Home::new();
+    let summary = import(&home, &["claude-agents", folder.to_str().unwrap()], 0);
+    assert_eq!(summary["failed"], 0, "{summary}");
+    let data = home.path().join("data").to_str().unwrap().to_owned();
+    let server = open(ServerOptions::new(&["serve"], &[("A2A_DATA_DIR", &data)])).await;
+    let mut found_early = 0;
+    for (question, expected) in QUESTIONS {
+        let found = call(&server, "agent_search", json!({"query": question})).await;
+        let ids: Vec<&str> = found["agents"].as_array().unwrap().iter().filter_map(|hit| hit["id"].as_str()).collect();
+        let rank = ids.iter().position(|id| *id == expected).map(|position| position + 1);
+        found_early += usize::from(rank.is_some_and(|rank| rank <= 2));
+        println!("{rank:?} {question}: {expected} among {ids:?}");
+    }
+    assert!(found_early >= FOUND_MIN, "{found_early} of {} are found first or second", QUESTIONS.len());
 }
 
 fn everything(home: &Home) -> Value {

@@ -127,8 +127,8 @@ async fn everything_moves_to_postgres_and_back() {
     assert!(home.run(&["move", "--to", "nowhere"]).code(2).err.contains("--to: "));
 }
 
-/// A backup of agents that the program did not make, as large as it is told.
-fn large(home: &Home, agents: usize) -> String {
+/// A backup of so many agents and memories, which another process has made.
+fn large(home: &Home, agents: usize, memories: usize) -> String {
     let source = Home::new();
     source.run(&["migrate", "run"]).code(0);
     let part = 5_000;
@@ -139,6 +139,13 @@ fn large(home: &Home, agents: usize) -> String {
             )
             .collect();
         let ended = source.run_with_input(&["import", "json", "-"], &json!({"agents": documents}).to_string());
+        ended.code(0);
+    }
+    for first in (0..memories).step_by(part) {
+        let documents: Vec<Value> = (first..(first + part).min(memories))
+            .map(|i| json!({"content": format!("Fact {i}: {}", "word ".repeat(40)), "tags": [format!("t{}", i % 100)]}))
+            .collect();
+        let ended = source.run_with_input(&["import", "json", "-"], &json!({"memories": documents}).to_string());
         ended.code(0);
     }
     let file = home.path().join(format!("{agents}.gz")).to_str().unwrap().to_owned();
@@ -162,7 +169,7 @@ fn killed(home: &Home, file: &str, after: Duration) -> bool {
 }
 
 fn a_restore_that_is_killed_leaves_nothing_or_all(home: &Home) {
-    let file = large(home, 2_000);
+    let file = large(home, 2_000, 0);
     home.run(&["migrate", "run"]).code(0);
     let started = Instant::now();
     let timed = Home::new();
@@ -253,15 +260,19 @@ fn peak(home: &Home, args: &[&str]) -> u64 {
 
 #[test]
 fn memory_stays_bounded_however_much_there_is() {
-    let agents = figure(10_000, 100_000);
+    let many_of_each = figure(10_000, 100_000);
     let home = Home::new();
-    let few = large(&home, 100);
+    let few = large(&home, 100, 100);
     let little = peak(&Home::new(), &["restore", &few]);
-    let many = large(&home, agents);
+    let many = large(&home, many_of_each, many_of_each);
     let into = Home::new();
     let restore = peak(&into, &["restore", &many]);
+    let content = content(&into);
+    for table in ["agents", "memories"] {
+        assert_eq!(rows(&content, table), many_of_each as u64, "{table}");
+    }
     let backup = peak(&into, &["backup", "again.gz"]);
-    let text = format!("restore {restore} KiB, backup {backup} KiB, restore of 100 agents {little} KiB");
-    println!("{agents} agents: {text}");
+    let text = format!("restore {restore} KiB, backup {backup} KiB, restore of 100 of each {little} KiB");
+    println!("{many_of_each} agents and as many memories: {text}");
     assert!(restore.max(backup) < little + 64 * 1024, "{text}");
 }

@@ -128,6 +128,7 @@ enum Command {
   a2a-mcp init claude-code --dry-run        show what would change
   DATABASE_URL=postgres://USER:PASSWORD@HOST/DATABASE a2a-mcp init all
   a2a-mcp init vscode --scope project       write .vscode/mcp.json
+  a2a-mcp init claude-code --scope local    for you alone, in the project of this folder
   a2a-mcp init cursor --remove              take it out again"
         )
     )]

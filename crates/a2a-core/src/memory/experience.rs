@@ -266,6 +266,19 @@ mod tests {
     }
 
     #[test]
+    fn a_personality_of_elsewhere_is_taken_over_before_any_experience_only() {
+        let key = AgentKey { namespace: crate::ids::Namespace::default(), id: crate::ids::AgentId::from_stored("who") };
+        let of_elsewhere = Personality { creativity: 0.9, interactions: 40, ..Personality::default() };
+        let mut fresh = AgentExperience::none(key.clone(), Timestamp(0));
+        assert!(fresh.adopt(of_elsewhere, Timestamp(5)));
+        assert_eq!((fresh.personality, fresh.revision, fresh.updated_at), (of_elsewhere, 1, Timestamp(5)));
+        let mut experienced = AgentExperience::none(key, Timestamp(0));
+        experienced.learn(None, Experience::Outcome { success: true }, Timestamp(1));
+        let before = experienced.clone();
+        assert!(!experienced.adopt(of_elsewhere, Timestamp(5)) && experienced == before);
+    }
+
+    #[test]
     fn an_agent_keeps_records_of_a_bounded_number_of_capabilities() {
         let key = AgentKey { namespace: crate::ids::Namespace::default(), id: crate::ids::AgentId::from_stored("who") };
         let mut experience = AgentExperience::none(key, Timestamp(0));

@@ -1,7 +1,5 @@
 //! Inputs that are broken, each with what is said of it.
 
-use std::fmt::Write as _;
-
 use crate::cli::Home;
 
 /// What is where an import looks.
@@ -35,7 +33,9 @@ impl Input {
 }
 
 /// Format, file, what it holds, and the errors that are told.
-const CASES: &[(&str, &str, Input, &str)] = &[
+type Case = (&'static str, &'static str, Input, &'static str);
+
+const CASES: &[Case] = &[
     ("json", "a.json", Text(""), "a.json: is not valid JSON: EOF while parsing a value at line 1 column 0"),
     ("json", "a.json", Text("{"), "a.json: is not valid JSON: EOF while parsing an object at line 1 column 1"),
     ("json", "a.json", Text("["), "a.json: is not valid JSON: EOF while parsing a list at line 1 column 1"),
@@ -544,32 +544,43 @@ fn good(format: &str) -> (&'static str, &'static str) {
 
 const GOOD_LINE: &[u8] = b"\n{\"type\": \"relation\", \"from\": \"a\", \"relationType\": \"b\", \"to\": \"c\"}\n";
 
+/// Runs a case, and tells what is not as expected.
+fn difference(index: usize, (format, name, input, expected): &Case) -> Option<String> {
+    let home = Home::new();
+    let path = home.path().join(name);
+    let is_lines = *format == "server-memory";
+    match input.bytes() {
+        Some(bytes) if is_lines => std::fs::write(&path, [&bytes, GOOD_LINE].concat()).unwrap(),
+        Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+        None if matches!(input, Folder) => std::fs::create_dir(&path).unwrap(),
+        None => {}
+    }
+    let ended = if is_lines {
+        home.run(&["import", format, name])
+    } else {
+        let (good, text) = good(format);
+        home.write(good, text);
+        home.run(&["import", format, name, good])
+    };
+    let told: Vec<&str> = ended.err.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+    let told = told.join("\n");
+    let is_imported = ["created agent good", "1 migrated", "1 stored"].iter().any(|sign| ended.out.contains(sign));
+    let is_right = told == *expected && ended.code == 1 && is_imported;
+    (!is_right).then(|| format!("{index} {told:?} {} {}", ended.code, ended.out))
+}
+
 #[test]
 fn each_broken_input_is_told_and_the_good_one_beside_it_is_imported() {
-    let mut wrong = String::new();
-    for (index, (format, name, input, expected)) in CASES.iter().enumerate() {
-        let home = Home::new();
-        let path = home.path().join(name);
-        let is_lines = *format == "server-memory";
-        match input.bytes() {
-            Some(bytes) if is_lines => std::fs::write(&path, [&bytes, GOOD_LINE].concat()).unwrap(),
-            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
-            None if matches!(input, Folder) => std::fs::create_dir(&path).unwrap(),
-            None => {}
-        }
-        let ended = if is_lines {
-            home.run(&["import", format, name])
-        } else {
-            let (good, text) = good(format);
-            home.write(good, text);
-            home.run(&["import", format, name, good])
+    const AT_ONCE: usize = 4;
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let part = |first: usize| {
+            move || {
+                let cases = CASES.iter().enumerate().skip(first).step_by(AT_ONCE);
+                cases.filter_map(|(index, case)| difference(index, case)).collect::<Vec<_>>()
+            }
         };
-        let told: Vec<&str> = ended.err.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
-        let told = told.join("\n");
-        let is_imported = ["created agent good", "1 migrated", "1 stored"].iter().any(|sign| ended.out.contains(sign));
-        if told != *expected || ended.code != 1 || !is_imported {
-            writeln!(wrong, "{index} {told:?} {} {}", ended.code, ended.out).unwrap();
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
+        let parts: Vec<_> = (0..AT_ONCE).map(|first| scope.spawn(part(first))).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap()).collect()
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

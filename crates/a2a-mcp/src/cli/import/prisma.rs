@@ -45,7 +45,7 @@ pub(crate) struct Args {
     options: Options,
 }
 
-enum From {
+enum Opened {
     Database(Box<PrismaDatabase>),
     Path(PathBuf),
 }
@@ -57,9 +57,9 @@ pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exi
         sources.push(if source.contains("://") {
             // Ordering: before our own database is as much as made. The URL may hold a password, and is not repeated.
             let opened = prisma::open(source).await;
-            From::Database(Box::new(opened.map_err(|error| unread(&format!("source {}", index + 1), error))?))
+            Opened::Database(Box::new(opened.map_err(|error| unread(&format!("source {}", index + 1), error))?))
         } else {
-            From::Path(source.into())
+            Opened::Path(source.into())
         });
     }
     let hub = open(config).await?;
@@ -67,8 +67,8 @@ pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exi
     let mut read = Ok(());
     for source in sources {
         read = match source {
-            From::Database(source) => database(&source, &mut loading).await,
-            From::Path(path) => files(path, &mut loading).await,
+            Opened::Database(source) => database(&source, &mut loading).await,
+            Opened::Path(path) => files(path, &mut loading).await,
         };
         if read.is_err() {
             break;
@@ -84,11 +84,9 @@ pub(super) async fn run(args: Args, config: Config, actor: &Actor) -> Result<Exi
     read.map(|()| exit)
 }
 
+/// Unlike an error of our own database, which `doctor` looks into.
 fn unread(place: &str, error: PrismaError) -> CliError {
-    match error {
-        PrismaError::Store(error) => CliError::Failed(format!("{place}: {error}")),
-        error => CliError::Failed(format!("{place}: {error}")),
-    }
+    CliError::Failed(format!("{place}: {error}"))
 }
 
 /// How far a table is.

@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 use super::super::super::agent_card;
 use super::super::super::claude_agent::id_of;
 
+/// What the queries add to the columns.
+const ADDED: [&str; 2] = ["_key", "_position"];
 /// Where the configuration of an agent holds what its document has no place for.
 const CONFIG: &str = "prisma";
 /// Longer descriptions are not made up from those of capabilities.
@@ -22,8 +24,7 @@ impl Fields {
         let text = row.json.as_ref().ok_or("is longer than any document may be, and was not read")?;
         match json::parse_strict(text.as_bytes()) {
             Ok(Value::Object(mut fields)) => {
-                // What the query has added.
-                fields.retain(|name, value| !name.starts_with('_') && !value.is_null());
+                fields.retain(|name, value| !ADDED.contains(&name.as_str()) && !value.is_null());
                 Ok(Self(fields))
             }
             Ok(_) => Err("is no object".to_owned()),

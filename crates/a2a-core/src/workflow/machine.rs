@@ -3,6 +3,8 @@
 //! A step that is to be done again for whatever reason goes back to PENDING with its input, and the scheduler alone
 //! decides whether it may begin: so a pause, the limit of parallel steps and a failing run hold in one place.
 //!
+//! What the built-in agents do needs no worker: it is done in the very transition in which their steps can begin.
+//!
 //! Invariants:
 //! - Equal runs and equal events give equal runs: nothing here asks a clock or draws a random number.
 //! - A revision is raised by one for all that one event changes.
@@ -17,6 +19,8 @@ mod result;
 mod schedule;
 mod work;
 
+#[cfg(test)]
+mod builtin_tests;
 #[cfg(test)]
 mod control_tests;
 #[cfg(test)]
@@ -39,7 +43,7 @@ use crate::workflow::run::{Progress, RunState, Step, StepStatus};
 use work::{Work, later};
 
 pub(crate) use builtin::input_problem as builtin_input_problem;
-pub use builtin::{BuiltinOperation, builtin_operation};
+pub use builtin::{BuiltinOperation, TransformError, builtin_operation, transform};
 
 /// A run after an event.
 #[derive(Debug, Clone)]

@@ -1,16 +1,16 @@
-//! What this server does by itself: `echo` gives the input back, `transform` evaluates an expression over it.
+//! Deployed agents that do what this server does by itself: `echo` gives the input back, `transform` evaluates an
+//! expression over it.
 //!
-//! The expression of a transform is `settings.expression` of the agent, or else `expression` of the step's input. It
-//! sees that whole input as `input`, and as `value`.
-//!
-//! `wait` and `gate` never come here: the state machine carries them out without a worker.
+//! `wait` and `gate` never come here, nor do `builtin:echo` and `builtin:transform`: the state machine carries them out
+//! without a worker.
 
 use std::sync::Arc;
 
-use a2a_core::expression::{Expression, Fuel, Scope};
+use a2a_core::expression::Fuel;
+use a2a_core::workflow::machine::transform;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Contact, Done, Execute, Missing, StepContext, StepWork, text_setting};
 
@@ -43,7 +43,11 @@ impl Execute for Builtin {
             let settings = work.settings();
             match operation(&settings) {
                 Ok(Operation::Echo) => Done::Completed(work.input),
-                Ok(Operation::Transform) => transform(&settings, &work),
+                // The fuel bounds how long this takes, so that it need not leave the thread.
+                Ok(Operation::Transform) => match transform(&settings, &work.input, &work.run, &mut Fuel::default()) {
+                    Ok(output) => Done::Completed(output),
+                    Err(error) => Done::failed(error.message),
+                },
                 Err(missing) => missing.into(),
             }
         }
@@ -55,22 +59,10 @@ impl Execute for Builtin {
     }
 }
 
-/// The fuel bounds how long this takes, so that it need not leave the thread.
-fn transform(settings: &Value, work: &StepWork) -> Done {
-    let text = settings.get("expression").or_else(|| work.input.get("expression")).and_then(Value::as_str);
-    let Some(text) = text else {
-        return Done::failed("transform has no expression; give the step an input with a text \"expression\"");
-    };
-    let scope = Scope::new(&Value::Null, &work.input).with_run(json!({"id": work.run})).with_value(&work.input);
-    let evaluated = Expression::parse(text).and_then(|expression| expression.evaluate(&scope, &mut Fuel::default()));
-    match evaluated {
-        Ok(value) => Done::Completed(value),
-        Err(error) => Done::failed(format!("the expression of the transform failed: {error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::executors::tests::{Watched, execute, work};
 

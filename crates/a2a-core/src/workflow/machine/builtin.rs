@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use super::work::later;
 use crate::agent::{Executor, ExecutorKind};
-use crate::expression::Expression;
+use crate::expression::{Expression, ExpressionError, ExpressionErrorKind, Fuel, Scope};
+use crate::ids::RunId;
 use crate::input::type_name;
 use crate::json_schema;
 use crate::json_text::JsonText;
@@ -113,6 +114,34 @@ fn transform_problem(input: &JsonText) -> Result<(), String> {
         Some(other) => Err(format!("input.expression: must be a text, not {}", type_name(other))),
         None => Err("input.expression: is required, such as \"input.n + 1\" over the rest of the input".to_owned()),
     }
+}
+
+/// Why a transform has no output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransformError {
+    /// What to tell.
+    pub message: String,
+    /// Whether it needed more than the fuel that it was given.
+    pub is_out_of_fuel: bool,
+}
+
+/// The output of a transform: the value of the `expression` of its settings, or else of its input. The expression sees
+/// that whole input as `input`, and as `value`.
+///
+/// # Errors
+/// When there is no expression, or it can't be evaluated.
+pub fn transform(settings: &Value, input: &Value, run: &RunId, fuel: &mut Fuel) -> Result<Value, TransformError> {
+    let failed = |message: String| TransformError { message, is_out_of_fuel: false };
+    let text = settings.get("expression").or_else(|| input.get("expression")).and_then(Value::as_str);
+    let text = text.ok_or_else(|| {
+        failed("transform has no expression; give the step an input with a text \"expression\"".to_owned())
+    })?;
+    let scope = Scope::new(&Value::Null, input).with_run(json!({"id": run})).with_value(input);
+    let evaluated = Expression::parse(text).and_then(|expression| expression.evaluate(&scope, fuel));
+    evaluated.map_err(|error: ExpressionError| TransformError {
+        is_out_of_fuel: error.kind == ExpressionErrorKind::Fuel,
+        ..failed(format!("the expression of the transform failed: {error}"))
+    })
 }
 
 /// The output of a step that has waited.

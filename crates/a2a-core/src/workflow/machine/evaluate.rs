@@ -31,11 +31,11 @@ pub(super) struct Values {
     context: Option<Value>,
     input: Option<Value>,
     outputs: BTreeMap<usize, Value>,
-    /// What the texts of the outputs weigh.
-    bytes: usize,
-    fuel: Fuel,
+    /// What the texts of the outputs weigh that were read or made.
+    pub(super) bytes: usize,
+    pub(super) fuel: Fuel,
     /// Whether some of the fuel is used already.
-    is_used: bool,
+    pub(super) is_used: bool,
 }
 
 impl Work {

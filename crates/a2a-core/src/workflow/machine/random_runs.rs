@@ -29,7 +29,7 @@ struct RandomStep {
 fn random_step() -> impl Strategy<Value = RandomStep> {
     (
         prop::collection::vec((any::<prop::sample::Index>(), prop::bool::weighted(0.3)), 0..3),
-        0..8_u8,
+        0..9_u8,
         0..8_u8,
         0..5_u8,
         1..4_u16,
@@ -86,7 +86,9 @@ fn step_document(i: usize, step: &RandomStep, normal: usize, all: usize) -> Valu
     let agent = match step.kind {
         0 => "builtin:wait",
         1 => "builtin:gate",
-        2 | 3 => "push",
+        2 => "push",
+        3 => "builtin:echo",
+        8 => "builtin:transform",
         _ => "pull",
     };
     let first = dependencies.keys().next().copied();
@@ -97,6 +99,7 @@ fn step_document(i: usize, step: &RandomStep, normal: usize, all: usize) -> Valu
         "input": match (agent, first) {
             ("builtin:wait", _) => json!({"seconds": 10 * i}),
             ("builtin:gate", _) => json!({"question": "Go?"}),
+            ("builtin:transform", _) => json!({"expression": "input.n + input.missing", "n": "{{ input.n }}"}),
             (_, Some(d)) if step.reads => json!({"got": format!("{{{{ steps.s{d}.output | default('none') }}}}")}),
             _ => json!({"n": "{{ input.n }}"}),
         },

@@ -7,7 +7,9 @@ use super::builtin::{self, BuiltinOperation, builtin_operation};
 use super::evaluate::Evaluated;
 use super::work::{Work, later};
 use crate::json_text::JsonText;
+use crate::limits;
 use crate::workflow::definition::CompiledStep;
+use crate::workflow::document::is_reserved;
 use crate::workflow::run::{Payload, StepStatus, Wait};
 
 /// What the dependencies of a step say.
@@ -52,9 +54,8 @@ impl Work {
         if step.status != StepStatus::Pending || (compiled.is_compensation && self.run.error.is_none()) {
             return;
         }
-        let operation = builtin_operation(&step.executor);
-        let waits = matches!(operation, Some(BuiltinOperation::Wait | BuiltinOperation::Gate));
-        let is_evaluated = step.input != Payload::None && !waits;
+        let operation = self.own_operation(order);
+        let is_evaluated = step.input != Payload::None && operation.is_none();
         if !is_evaluated {
             match self.dependencies(compiled) {
                 Dependencies::NotDone => return,
@@ -62,12 +63,13 @@ impl Work {
                 Dependencies::Done => {}
             }
         }
-        if !waits && !self.has_place() {
+        if operation.is_none() && !self.has_place() {
             return;
         }
         if is_evaluated {
             return self.make_ready(order);
         }
+        let is_first = !self.values.is_used;
         let input = match self.evaluate_step(compiled) {
             Evaluated::Needed => return,
             Evaluated::Later => return self.evaluate_later(order),
@@ -81,11 +83,55 @@ impl Work {
         match operation {
             Some(BuiltinOperation::Wait) => self.begin_wait(order, &input),
             Some(BuiltinOperation::Gate) => self.begin_gate(order, &input),
-            _ => {
+            Some(BuiltinOperation::Echo) => self.complete_at_once(order, input),
+            Some(BuiltinOperation::Transform) => self.transform(order, &input, is_first),
+            None => {
                 self.make_ready(order);
                 self.claimable.insert(order);
             }
         }
+    }
+
+    /// What of a step is done here and needs no worker. Deployed agents may do what the built-in ones do; their inputs
+    /// and outputs have schemas, which a worker checks.
+    fn own_operation(&self, order: usize) -> Option<BuiltinOperation> {
+        let operation = builtin_operation(&self.steps.get(order)?.executor)?;
+        let waits = matches!(operation, BuiltinOperation::Wait | BuiltinOperation::Gate);
+        (waits || is_reserved(&self.spec(order)?.agent)).then_some(operation)
+    }
+
+    fn transform(&mut self, order: usize, input: &JsonText, is_first: bool) {
+        if is_first {
+            // What it may use does not depend on how much its own input took.
+            self.refuel();
+        }
+        let Some(step) = self.steps.get(order) else { return };
+        let (settings, value) = match (step.executor.settings.value(), input.value()) {
+            (Ok(settings), Ok(value)) => (settings, value),
+            (Err(error), _) | (_, Err(error)) => return self.fail_step(order, &format!("not JSON: {error}")),
+        };
+        match builtin::transform(&settings, &value, &self.run.id, &mut self.values.fuel) {
+            Ok(output) => self.complete_at_once(order, JsonText::new(&output)),
+            Err(error) if error.is_out_of_fuel && !is_first => self.evaluate_later(order),
+            Err(error) => self.fail_step(order, &error.message),
+        }
+    }
+
+    /// Ends a step that has begun in this transition.
+    fn complete_at_once(&mut self, order: usize, output: JsonText) {
+        let bytes = output.as_str().len();
+        if bytes > limits::STEP_OUTPUT_BYTES_MAX {
+            let most = limits::STEP_OUTPUT_BYTES_MAX;
+            return self.fail_step(order, &format!("the output has {bytes} bytes; at most {most} are taken"));
+        }
+        // One transition writes no more than it may read.
+        self.values.bytes += bytes;
+        let now = self.now;
+        if let Some(step) = self.step_mut(order) {
+            step.ready_at = Some(now);
+            step.started_at.get_or_insert(now);
+        }
+        self.complete_step(order, output);
     }
 
     fn dependencies(&self, compiled: &CompiledStep) -> Dependencies {

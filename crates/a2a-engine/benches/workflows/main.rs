@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use a2a_core::ids::Actor;
 use a2a_core::workflow::run::RunStatus;
 use a2a_engine::config::{Config, Settings};
-use a2a_engine::hub::{Hub, RunRequest};
+use a2a_engine::hub::{DeployOptions, Hub, RunRequest};
 use a2a_testing::postgres::{TestDatabase, postgres_or_skip};
 use serde_json::{Value, json};
 
@@ -52,6 +52,10 @@ const SHAPES: [Shape; 3] = [
     Shape { what: "50 runs at once, chains of 8 steps", runs: 50, steps: 8, chained: true },
 ];
 
+/// Agents that give their input back, with what their steps cost: what is built in is done as soon as it can begin, and
+/// a worker claims a step and commits what came of it.
+const AGENTS: [(&str, &str); 2] = [("builtin:echo", "built in"), ("parrot", "by a worker")];
+
 impl Shape {
     fn total(self) -> usize {
         self.runs * self.steps
@@ -61,11 +65,11 @@ impl Shape {
         Figure::Rate(self.total() as f64 / median(times).as_secs_f64())
     }
 
-    fn document(self) -> Value {
+    fn document(self, agent: &str) -> Value {
         let steps: Vec<Value> = (0..self.steps)
             .map(|number| {
                 let before = if self.chained && number > 0 { vec![format!("s{}", number - 1)] } else { Vec::new() };
-                json!({"name": format!("s{number}"), "agent": "builtin:echo", "input": {"number": number},
+                json!({"name": format!("s{number}"), "agent": agent, "input": {"number": number},
                     "depends_on": before})
             })
             .collect();
@@ -129,8 +133,8 @@ fn actor() -> Actor {
 
 async fn measure(asked: &Asked) {
     let server = postgres_or_skip().await;
-    let note = "committed, fsync on; built-in echo steps in one process; floor: the same number of single inserts, each \
-                committed, on one connection; medians, alternating";
+    let note = "committed, fsync on; echo steps in one process; floor: the same number of single inserts, each committed, \
+                on one connection; medians, alternating";
     let mut table = Table::new("workflows", note);
     let rounds = if asked.quick { 3 } else { 9 };
     if let Some(server) = &server {
@@ -150,34 +154,44 @@ async fn measure(asked: &Asked) {
 
 async fn shapes(table: &mut Table, database: &Database, mut dbos: Option<Dbos>, rounds: usize) {
     let hub = open(&database.place());
+    let parrot = json!({"id": "parrot", "description": "Says what it is told.",
+        "executor": {"kind": "builtin", "settings": {"operation": "echo"}}});
+    let deployed = hub.agent_deploy(&[parrot], "agents", &DeployOptions::default(), &actor()).await.unwrap();
+    assert!(deployed.iter().all(Result::is_ok), "{deployed:?}");
     let mut floor = Floor::of(database).await;
     for shape in SHAPES {
-        let (mut ours, mut least, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut least, mut theirs) = (Vec::new(), Vec::new());
+        let mut ours = AGENTS.map(|_| Vec::new());
         // The first round is not counted: connections are opened, statements prepared, modules loaded.
         for round in 0..=rounds {
-            let times =
-                (floor.commit(shape.total()).await, run(&hub, shape).await, dbos.as_mut().map(|d| d.run(shape)));
+            let (bare, other) = (floor.commit(shape.total()).await, dbos.as_mut().map(|d| d.run(shape)));
             if round > 0 {
-                least.extend(times.0);
-                ours.push(times.1);
-                theirs.extend(times.2);
+                least.extend(bare);
+                theirs.extend(other);
+            }
+            for ((agent, _), times) in AGENTS.iter().zip(&mut ours) {
+                let time = run(&hub, shape, agent).await;
+                if round > 0 {
+                    times.push(time);
+                }
             }
         }
-        let (name, what) = (database.name(), shape.what);
-        let floor = (!least.is_empty()).then(|| shape.rate(&least));
-        table.row(format!("{name}: {what}"), floor, shape.rate(&ours), Aim::None);
-        if !theirs.is_empty() {
-            let aim = Aim::RatioLeast(TIMES_DBOS);
-            let what = format!("{name}: {what}, against DBOS Transact for Python");
-            table.row(what, Some(shape.rate(&theirs)), shape.rate(&ours), aim);
+        for ((_, how), ours) in AGENTS.iter().zip(&ours) {
+            let what = format!("{}: {}, {how}", database.name(), shape.what);
+            let floor = (!least.is_empty()).then(|| shape.rate(&least));
+            table.row(what.clone(), floor, shape.rate(ours), Aim::None);
+            if !theirs.is_empty() {
+                let what = format!("{what}, against DBOS Transact for Python");
+                table.row(what, Some(shape.rate(&theirs)), shape.rate(ours), Aim::RatioLeast(TIMES_DBOS));
+            }
         }
     }
     hub.close().await;
 }
 
 /// From the calls that start the runs until all have ended.
-async fn run(hub: &Hub, shape: Shape) -> Duration {
-    let document = shape.document();
+async fn run(hub: &Hub, shape: Shape, agent: &str) -> Duration {
+    let document = shape.document(agent);
     let begin = Instant::now();
     let runs = (0..shape.runs).map(|_| async {
         let request = RunRequest { inline: Some(document.clone()), ..RunRequest::default() };

@@ -260,7 +260,7 @@ fn peak(home: &Home, args: &[&str]) -> u64 {
 
 #[test]
 fn memory_stays_bounded_however_much_there_is() {
-    let many_of_each = figure(10_000, 100_000);
+    let many_of_each = figure(4_000, 100_000);
     let home = Home::new();
     let few = large(&home, 100, 100);
     let little = peak(&Home::new(), &["restore", &few]);

@@ -49,7 +49,7 @@ fn measure(table: &mut Table, size: usize, times: usize) {
     let memories: Vec<Arc<Memory>> = (0..size).map(|number| memory(number, &mut random)).collect();
     let before = resident_bytes();
     let start = Instant::now();
-    let readings: Vec<Reading> = memories.iter().map(|memory| Reading::of(&memory.spec)).collect();
+    let readings: Vec<Reading> = memories.iter().map(|memory| Reading::of_memory(&memory.spec)).collect();
     let read = start.elapsed();
     drop(readings);
     let start = Instant::now();

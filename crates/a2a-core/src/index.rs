@@ -11,6 +11,7 @@ pub(crate) mod query;
 pub(crate) mod reason;
 pub(crate) mod scores;
 mod stop_words;
+mod texts;
 mod tokens;
 mod typo;
 mod vocabulary;
@@ -18,6 +19,8 @@ mod word_text;
 
 pub(crate) use analysis::Analysis;
 pub(crate) use inverted::SearchIndex;
+pub use texts::Reading;
+pub(crate) use texts::Texts;
 
 /// The number of a document within its shard. Each put gives a new, higher one; they are renumbered when many are unused.
 pub(crate) type Doc = u32;

@@ -43,10 +43,8 @@ use self::search::{vector_of_agent, words_of_agent};
 use self::shard::Shard;
 use crate::agent::{Agent, AgentSpec};
 use crate::change::Committed;
-use crate::embedding::Vector;
 use crate::error::Problems;
 use crate::ids::{Actor, AgentKey, Namespace, Revision};
-use crate::index::Analysis;
 use crate::json_text::JsonText;
 use crate::time::Timestamp;
 
@@ -55,6 +53,7 @@ pub use self::list::{Count, Facets, ListPage, ListQuery};
 pub use self::resolve::Resolved;
 pub use self::search::{AgentRanking, Factor, Hit, SearchPage, SearchQuery};
 pub use self::stats::RegistryStats;
+pub use crate::index::Reading;
 
 /// The committed agents of all namespaces.
 #[derive(Default)]
@@ -65,18 +64,11 @@ pub struct Registry {
     len: usize,
 }
 
-/// The words of a document and what they mean. Reading them is the slow part of applying a state and needs no lock.
-#[derive(Debug)]
-pub struct Words {
-    analysis: Analysis,
-    vector: Option<Vector>,
-}
-
-impl Words {
-    /// Reads a document.
+impl Reading {
+    /// Reads the words of an agent and what they mean. It is the slow part of applying a state and needs no lock.
     #[must_use]
-    pub fn of(spec: &AgentSpec) -> Self {
-        Self { analysis: words_of_agent(spec), vector: vector_of_agent(spec) }
+    pub fn of_agent(spec: &AgentSpec) -> Self {
+        Self { words: words_of_agent(spec), vector: vector_of_agent(spec) }
     }
 }
 
@@ -84,24 +76,24 @@ impl Words {
 #[derive(Debug)]
 pub struct Prepared {
     committed: Committed,
-    words: Option<Words>,
+    reading: Option<Reading>,
 }
 
 impl Prepared {
     /// Reads the words of a committed state.
     #[must_use]
     pub fn new(committed: Committed) -> Self {
-        let words = match &committed {
-            Committed::Agent(agent) => Some(Words::of(&agent.spec)),
+        let reading = match &committed {
+            Committed::Agent(agent) => Some(Reading::of_agent(&agent.spec)),
             Committed::Removed(..) => None,
         };
-        Self { committed, words }
+        Self { committed, reading }
     }
 
-    /// Takes the words of an agent's document that were read before it was committed.
+    /// Takes what was read of an agent's document before it was committed.
     #[must_use]
-    pub fn with_words(agent: Arc<Agent>, words: Words) -> Self {
-        Self { committed: Committed::Agent(agent), words: Some(words) }
+    pub fn with_reading(agent: Arc<Agent>, reading: Reading) -> Self {
+        Self { committed: Committed::Agent(agent), reading: Some(reading) }
     }
 }
 
@@ -124,7 +116,7 @@ impl Registry {
 
     /// Like [`Registry::apply`], for a state that was prepared without the lock.
     pub fn apply_prepared(&mut self, prepared: Prepared, now: Timestamp) -> bool {
-        self.accept(prepared.committed, prepared.words.as_ref(), now)
+        self.accept(prepared.committed, prepared.reading.as_ref(), now)
     }
 
     /// Like [`Registry::apply`], but search finds the agent only after [`Registry::make_searchable`]. For loading many
@@ -149,21 +141,21 @@ impl Registry {
     /// left out.
     pub fn make_searchable(&mut self, read: &[Prepared]) {
         for prepared in read {
-            if let Prepared { committed: Committed::Agent(agent), words: Some(words) } = prepared
+            if let Prepared { committed: Committed::Agent(agent), reading: Some(reading) } = prepared
                 && let Some(shard) = self.shards.get_mut(&agent.spec.namespace)
             {
-                shard.make_searchable(agent, words);
+                shard.make_searchable(agent, reading);
             }
         }
     }
 
-    fn accept(&mut self, committed: Committed, words: Option<&Words>, now: Timestamp) -> bool {
+    fn accept(&mut self, committed: Committed, reading: Option<&Reading>, now: Timestamp) -> bool {
         match committed {
             Committed::Agent(agent) => {
                 if !self.is_news(&agent.key(), agent.revision) {
                     return false;
                 }
-                self.put(agent, words);
+                self.put(agent, reading);
             }
             Committed::Removed(key, revision) => {
                 if !self.is_news(&key, revision) {
@@ -181,12 +173,12 @@ impl Registry {
         self.known_revision(key).is_none_or(|known| revision > known)
     }
 
-    fn put(&mut self, agent: Arc<Agent>, words: Option<&Words>) {
+    fn put(&mut self, agent: Arc<Agent>, reading: Option<&Reading>) {
         let agent = self.sharing(agent);
         // The new values are acquired before the old ones are released, so that what stays the same is kept.
         self.acquire(&agent);
         self.take(&agent.key());
-        self.shards.entry(agent.spec.namespace.clone()).or_default().insert(agent, words);
+        self.shards.entry(agent.spec.namespace.clone()).or_default().insert(agent, reading);
         self.len += 1;
     }
 

@@ -28,7 +28,7 @@ pub use a2a_store::store::{ToolUsage, WorkflowVersion};
 use a2a_store::workflow_view::WorkflowView;
 use a2a_store::workflow_writer::WorkflowWriter;
 use a2a_store::writer::Writer;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -177,12 +177,19 @@ impl Hub {
 
     /// Waits until search knows every agent, within the time that a call may wait for everything.
     async fn searchable(&self) -> Result<(), HubError> {
+        self.running_and(self.inner.feed.searchable(), "the words of the agents are still being read").await.map(drop)
+    }
+
+    /// Waits until agents are loaded and something else has become true, within the time that a call may wait for everything.
+    async fn running_and(&self, mut and: watch::Receiver<bool>, otherwise: &'static str) -> Result<&Running, HubError> {
         let until = Instant::now() + self.inner.config.ready_timeout;
-        self.running().await?;
-        let mut searchable = self.inner.feed.searchable();
-        match tokio::time::timeout_at(until, searchable.wait_for(|searchable| *searchable)).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(HubError::NotReady { reason: Some("the words of the agents are still being read".to_owned()) }),
+        let running = self.running().await?;
+        if *and.borrow() {
+            return Ok(running);
+        }
+        match tokio::time::timeout_at(until, and.wait_for(|is_true| *is_true)).await {
+            Ok(Ok(_)) => Ok(running),
+            _ => Err(HubError::NotReady { reason: Some(otherwise.to_owned()) }),
         }
     }
 

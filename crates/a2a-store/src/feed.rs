@@ -29,6 +29,7 @@ use crate::agent_check::StoredCheck;
 use crate::agent_row::stored_key;
 use crate::check_feed;
 use crate::error::StoreError;
+use crate::in_order::in_order;
 use crate::memory_feed;
 use crate::memory_view::MemoryView;
 use crate::postgres::PostgresFeed;
@@ -47,6 +48,8 @@ pub(crate) const POLL_ROWS_MAX: usize = 20_000;
 pub(crate) const FETCH_KEYS_MAX: usize = 1_000;
 /// Agents put into the cache under one lock, so that readers wait for microseconds and not for a whole batch.
 const APPLY_AGENTS_MAX: usize = 32;
+/// Agents that are taken at once to be read for search.
+const READ_AGENTS_MAX: usize = 4_096;
 /// A feed that was not heard of for longer is reported with its age.
 pub const STALE_AFTER: Duration = Duration::from_millis(1_000);
 /// How long the cache remembers that an agent was removed: far longer than any older state can be on its way to it.
@@ -422,13 +425,14 @@ fn now() -> Timestamp {
 /// Reads the words of what was loaded, which takes far longer than loading it.
 fn make_searchable(cache: &Cache, status: &FeedStatus, shutdown: &CancellationToken) {
     while !shutdown.is_cancelled() {
-        let unread = cache.read().unread(APPLY_AGENTS_MAX);
+        let unread = cache.read().unread(READ_AGENTS_MAX);
         if unread.is_empty() {
             status.searchable.send_replace(true);
             return;
         }
-        let read: Vec<Prepared> = unread.into_iter().map(|agent| Prepared::new(Committed::Agent(agent))).collect();
-        cache.write().make_searchable(&read);
+        let read = |agent: &Arc<Agent>| Prepared::new(Committed::Agent(Arc::clone(agent)));
+        let parts: Vec<&[Arc<Agent>]> = unread.chunks(APPLY_AGENTS_MAX).collect();
+        in_order(&parts, |part| part.iter().map(read).collect::<Vec<_>>(), |read| cache.write().make_searchable(&read));
     }
 }
 

@@ -38,6 +38,7 @@ mod agent_row;
 mod batch_writer;
 mod bisect;
 mod check_feed;
+mod in_order;
 mod memory_commit;
 mod memory_feed;
 mod memory_row;

@@ -11,16 +11,12 @@ use a2a_core::ids::{AgentKey, MemoryId, Revision};
 use a2a_core::memory::command::MemoryCommitted;
 use a2a_core::memory::recall::CommittedMemory;
 use a2a_core::time::Timestamp;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::StoreError;
 use crate::feed::{FETCH_KEYS_MAX, FeedRow, FeedSession};
 use crate::memory_view::MemoryView;
 use crate::store::{MemoryVersion, Store};
-
-/// Threads that read words while memories are loaded: more would keep a small machine from anything else.
-const THREADS_MAX: usize = 4;
 
 fn committed(version: MemoryVersion) -> CommittedMemory {
     match version.removed_at {
@@ -38,7 +34,7 @@ pub(crate) async fn load_all(store: Store, view: Arc<MemoryView>, shutdown: Canc
             loaded = load(&store, &view) => loaded,
         };
         match loaded {
-            Ok(()) => break view.all_loaded(),
+            Ok(()) => break,
             Err(error) => tracing::warn!(%error, "the memories can't be loaded; trying again"),
         }
         tokio::select! {
@@ -46,6 +42,12 @@ pub(crate) async fn load_all(store: Store, view: Arc<MemoryView>, shutdown: Canc
             () = tokio::time::sleep(RETRY) => {}
         }
     }
+    view.all_loaded();
+    // It ends by itself, and early at shutdown; nobody has to wait for it but recall.
+    tokio::task::spawn_blocking({
+        let (view, shutdown) = (view.clone(), shutdown.clone());
+        move || view.make_searchable(&shutdown)
+    });
     // Recall works without.
     while let Err(error) = adopt_vectors(&store, &view).await {
         tracing::warn!(%error, "the vectors of the model can't be loaded; trying again");
@@ -56,36 +58,24 @@ pub(crate) async fn load_all(store: Store, view: Arc<MemoryView>, shutdown: Canc
     }
 }
 
-/// Reads chunk after chunk, while other threads read their words and put them into the index.
+/// Reads chunk after chunk, while another thread puts the one before into the index.
 async fn load(store: &Store, view: &Arc<MemoryView>) -> Result<(), StoreError> {
+    let failed = |error: tokio::task::JoinError| StoreError::Task(error.to_string());
     for experience in store.experiences_read(None).await? {
         view.apply([MemoryCommitted::Experience(Arc::new(experience))]);
     }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
-    let mut reading: JoinSet<()> = JoinSet::new();
+    let mut loading = tokio::task::spawn_blocking(|| {});
     let mut after = String::new();
     loop {
         let chunk = store.memories_after(&after).await?;
         let Some(last) = chunk.last() else { break };
         after = last.memory.id.to_string();
-        // No more chunks than are worked on wait in memory.
-        while reading.len() >= threads {
-            one_of(&mut reading).await?;
-        }
+        // No more chunks than one wait in memory.
+        loading.await.map_err(failed)?;
         let view = view.clone();
-        reading.spawn_blocking(move || view.apply_memories(chunk.into_iter().map(committed).collect()));
+        loading = tokio::task::spawn_blocking(move || view.load(chunk.into_iter().map(committed).collect()));
     }
-    while !reading.is_empty() {
-        one_of(&mut reading).await?;
-    }
-    Ok(())
-}
-
-async fn one_of(reading: &mut JoinSet<()>) -> Result<(), StoreError> {
-    match reading.join_next().await {
-        Some(Err(error)) => Err(StoreError::Task(error.to_string())),
-        Some(Ok(())) | None => Ok(()),
-    }
+    loading.await.map_err(failed)
 }
 
 /// Reads what the log says is newer than what the cache has.

@@ -6,18 +6,26 @@ use std::time::SystemTime;
 
 use a2a_core::embedding::ModelVector;
 use a2a_core::ids::{AgentKey, MemoryId};
+use a2a_core::memory::Memory;
 use a2a_core::memory::command::MemoryCommitted;
 use a2a_core::memory::experience::AgentExperience;
 use a2a_core::memory::recall::{CommittedMemory, MemoryIndex, Reading};
 use a2a_core::time::Timestamp;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::in_order::in_order;
 
 /// The experiences of all agents.
 pub type Experiences = HashMap<AgentKey, Arc<AgentExperience>>;
 
 /// Memories put into the index under one lock, so that readers wait for microseconds and not for a whole batch.
 const APPLY_MEMORIES_MAX: usize = 32;
+/// The same while nobody but the load changes it, and for memories that are not read yet.
+const LOAD_MEMORIES_MAX: usize = 128;
+/// Memories that are taken at once to be read for recall.
+const READ_MEMORIES_MAX: usize = 4_096;
 /// The same for vectors, which are only copied.
 const SET_VECTORS_MAX: usize = 128;
 
@@ -27,14 +35,16 @@ const SET_VECTORS_MAX: usize = 128;
 pub struct MemoryView {
     index: RwLock<MemoryIndex>,
     experiences: RwLock<Experiences>,
-    loaded: Loaded,
+    loaded: Once,
+    searchable: Once,
     model: Option<Arc<str>>,
     news: Notify,
 }
 
-struct Loaded(watch::Sender<bool>);
+/// Becomes true once.
+struct Once(watch::Sender<bool>);
 
-impl Default for Loaded {
+impl Default for Once {
     fn default() -> Self {
         Self(watch::Sender::new(false))
     }
@@ -102,6 +112,42 @@ impl MemoryView {
         self.loaded.0.send_replace(true);
     }
 
+    /// Follows whether recall knows every memory, which takes longer than loading them.
+    #[must_use]
+    pub fn searchable(&self) -> watch::Receiver<bool> {
+        self.searchable.0.subscribe()
+    }
+
+    /// Puts memories into the index that recall will know later.
+    pub(crate) fn load(&self, memories: Vec<CommittedMemory>) {
+        let now = Timestamp::from_system_time(SystemTime::now());
+        let mut memories = memories.into_iter();
+        while memories.len() > 0 {
+            let mut index = self.index.write();
+            for memory in memories.by_ref().take(LOAD_MEMORIES_MAX) {
+                index.apply_read(memory, None, now);
+            }
+        }
+    }
+
+    /// Reads the words of what was loaded, which takes far longer than loading it.
+    pub(crate) fn make_searchable(&self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let unread = self.read().unread(READ_MEMORIES_MAX);
+            if unread.is_empty() {
+                self.searchable.0.send_replace(true);
+                return;
+            }
+            let read = |memory: &Arc<Memory>| (Arc::clone(memory), Reading::of_memory(&memory.spec));
+            let parts: Vec<&[Arc<Memory>]> = unread.chunks(APPLY_MEMORIES_MAX).collect();
+            in_order(
+                &parts,
+                |part| part.iter().map(read).collect::<Vec<_>>(),
+                |read| self.index.write().make_searchable(&read),
+            );
+        }
+    }
+
     /// Puts committed states into the cache, which refuses whatever is not newer.
     pub fn apply(&self, states: impl IntoIterator<Item = MemoryCommitted>) {
         let mut memories = Vec::new();
@@ -132,7 +178,7 @@ impl MemoryView {
                 .take(APPLY_MEMORIES_MAX)
                 .map(|memory| {
                     let reading = match &memory {
-                        CommittedMemory::Memory(memory) => Some(Reading::of(&memory.spec)),
+                        CommittedMemory::Memory(memory) => Some(Reading::of_memory(&memory.spec)),
                         CommittedMemory::Removed(..) => None,
                     };
                     (memory, reading)
@@ -140,7 +186,7 @@ impl MemoryView {
                 .collect();
             let mut index = self.index.write();
             for (memory, reading) in part {
-                index.apply_read(memory, reading, now);
+                index.apply_read(memory, reading.as_ref(), now);
             }
         }
         if self.model.is_some() {

@@ -16,7 +16,7 @@ use a2a_core::agent::Agent;
 use a2a_core::change::{Change, Committed, Mutation, Outcome};
 use a2a_core::ids::{AgentKey, OpId};
 use a2a_core::limits;
-use a2a_core::registry::{Prepared, Words};
+use a2a_core::registry::{Prepared, Reading};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -408,14 +408,14 @@ impl WriterTask {
             let known_agents = OnceLock::new();
             let base = |key: &AgentKey| known_agents.get_or_init(|| known(&units, cache, ahead)).get(key).cloned();
             let start = StdInstant::now();
-            let (outcomes, words) = tokio::join!(
+            let (outcomes, readings) = tokio::join!(
                 store.commit(units.clone(), recheck, &base),
                 // Of what is sent again an earlier document may have been committed, whose words are others.
                 async { if recheck { Vec::new() } else { read_ahead(&units).await } },
             );
             let elapsed = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
             status.last_commit_us.store(elapsed, Ordering::Relaxed);
-            Ok(Attempt { outcomes: outcomes?, words })
+            Ok(Attempt { outcomes: outcomes?, readings })
         };
         let meanwhile = async {
             // Lets the statement go out first.
@@ -533,17 +533,17 @@ fn known(units: &[Unit], cache: &Cache, ahead: &Ahead) -> HashMap<AgentKey, Arc<
 }
 
 /// Reads the words of the documents while the database commits them, for many of them on another thread.
-async fn read_ahead(units: &Arc<[Unit]>) -> Vec<Option<Words>> {
+async fn read_ahead(units: &Arc<[Unit]>) -> Vec<Option<Reading>> {
     // Lets the statement go out first.
     tokio::task::yield_now().await;
     let changes = || units.iter().flat_map(|unit| &unit.changes);
     let bytes: usize = changes().map(|change| change.mutation.bytes()).sum();
     if changes().count() < READ_ASIDE_CHANGES_MIN && bytes < READ_ASIDE_BYTES_MIN {
-        return words_of(units);
+        return readings_of(units);
     }
     let units = units.clone();
     // Without them the words are read when they are needed.
-    tokio::task::spawn_blocking(move || words_of(&units)).await.unwrap_or_default()
+    tokio::task::spawn_blocking(move || readings_of(&units)).await.unwrap_or_default()
 }
 
 /// A committed batch, and what it takes to answer it.
@@ -579,18 +579,18 @@ impl Answering {
 
     /// Ordering: cache first, then the answer. A caller that has its answer reads its own write.
     fn answer(mut self) {
-        let words = std::mem::take(&mut self.attempt.words).into_iter().chain(std::iter::repeat_with(|| None));
-        let states: Vec<(Committed, Option<Words>)> = self
+        let readings = std::mem::take(&mut self.attempt.readings).into_iter().chain(std::iter::repeat_with(|| None));
+        let states: Vec<(Committed, Option<Reading>)> = self
             .outcomes()
-            .zip(words)
-            .filter_map(|((change, outcome), words)| Some((committed_state(&change.mutation, outcome)?, words)))
+            .zip(readings)
+            .filter_map(|((change, outcome), reading)| Some((committed_state(&change.mutation, outcome)?, reading)))
             .collect();
         self.status.commits.fetch_add(1, Ordering::Relaxed);
         self.status.changes.fetch_add(states.len() as u64, Ordering::Relaxed);
         self.status.last_error.lock().take();
         let wrote = !states.is_empty();
         let prepared = states.into_iter().map(|state| match state {
-            (Committed::Agent(agent), Some(words)) => Prepared::with_words(agent, words),
+            (Committed::Agent(agent), Some(reading)) => Prepared::with_reading(agent, reading),
             (state, _) => Prepared::new(state),
         });
         feed::apply(&self.cache, prepared);
@@ -608,15 +608,15 @@ impl Answering {
 /// What an attempt has committed.
 struct Attempt {
     outcomes: Vec<Vec<Outcome>>,
-    /// The words of the document of each change, or nothing at all.
-    words: Vec<Option<Words>>,
+    /// What was read of the document of each change, or nothing at all.
+    readings: Vec<Option<Reading>>,
 }
 
-fn words_of(units: &[Unit]) -> Vec<Option<Words>> {
+fn readings_of(units: &[Unit]) -> Vec<Option<Reading>> {
     let changes = units.iter().flat_map(|unit| &unit.changes);
     changes
         .map(|change| match &change.mutation {
-            Mutation::AgentPut(put) => Some(Words::of(&put.spec)),
+            Mutation::AgentPut(put) => Some(Reading::of_agent(&put.spec)),
             Mutation::AgentRemove(_) | Mutation::AgentPurge(_) => None,
         })
         .collect()

@@ -35,10 +35,9 @@ use foldhash::fast::RandomState;
 use self::shard::Shard;
 use super::{Memory, MemorySpec, MemoryType};
 use crate::agent::ContentHash;
-use crate::embedding::{ModelVector, Vector};
+use crate::embedding::ModelVector;
 use crate::error::Problems;
 use crate::ids::{MemoryId, Namespace, Revision};
-use crate::index::Analysis;
 use crate::time::Timestamp;
 
 pub use self::filter::MemoryFilters;
@@ -48,6 +47,7 @@ pub use self::search::{RecallHit, RecallPage, RecallQuery};
 pub use self::turns::{TurnPage, TurnQuery};
 pub use self::when::When;
 pub use self::words::passage;
+pub use crate::index::Reading;
 
 /// The committed memories of all namespaces.
 #[derive(Default)]
@@ -67,30 +67,11 @@ pub enum CommittedMemory {
     Removed(MemoryId, Revision),
 }
 
-/// What the index reads of a memory. Making it is the slow part of applying a state and needs no lock.
-#[derive(Debug)]
-pub struct Reading {
-    pub(super) words: Analysis,
-    pub(super) vector: Option<Vector>,
-}
-
 impl Reading {
-    /// Reads the words of a memory and computes its vector.
+    /// Reads the words of a memory and computes its vector. It is the slow part of applying a state and needs no lock.
     #[must_use]
-    pub fn of(spec: &MemorySpec) -> Self {
+    pub fn of_memory(spec: &MemorySpec) -> Self {
         Self { words: words::words_of_memory(spec), vector: words::vector_of_memory(spec) }
-    }
-
-    /// Reads the words, with a vector that was computed before.
-    #[must_use]
-    pub fn with_vector(spec: &MemorySpec, vector: Option<Vector>) -> Self {
-        Self { words: words::words_of_memory(spec), vector }
-    }
-
-    /// The vector, for the database.
-    #[must_use]
-    pub fn vector(&self) -> Option<&Vector> {
-        self.vector.as_ref()
     }
 }
 
@@ -135,11 +116,17 @@ impl MemoryIndex {
 
     /// Takes over a committed state. Returns false and changes nothing when it is not newer than what is known.
     pub fn apply(&mut self, committed: CommittedMemory, now: Timestamp) -> bool {
-        self.apply_read(committed, None, now)
+        let reading = match &committed {
+            CommittedMemory::Memory(memory) => Some(Reading::of_memory(&memory.spec)),
+            CommittedMemory::Removed(..) => None,
+        };
+        self.apply_read(committed, reading.as_ref(), now)
     }
 
-    /// Like [`MemoryIndex::apply`], for a memory that was read without the lock.
-    pub fn apply_read(&mut self, committed: CommittedMemory, reading: Option<Reading>, now: Timestamp) -> bool {
+    /// Like [`MemoryIndex::apply`], for a memory that was read without the lock. Without a reading, recall finds it only
+    /// after [`MemoryIndex::make_searchable`]. For loading many memories: everything else can be asked long before their
+    /// words have been read.
+    pub fn apply_read(&mut self, committed: CommittedMemory, reading: Option<&Reading>, now: Timestamp) -> bool {
         let (id, revision) = match &committed {
             CommittedMemory::Memory(memory) => (&memory.id, memory.revision),
             CommittedMemory::Removed(id, revision) => (id, *revision),
@@ -161,11 +148,10 @@ impl MemoryIndex {
                     Some(old) => self.take(&old),
                     None => None,
                 };
-                let reading = reading.unwrap_or_else(|| Reading::of(&memory.spec));
                 let (id, shard) = (memory.id.clone(), self.shard(&memory.spec.namespace));
-                shard.insert(memory, &reading);
+                shard.insert(memory, reading);
                 if let (Some(doc), Some(vector)) = (shard.doc(id.as_str()), of_model) {
-                    shard.model.set(doc, &vector);
+                    shard.texts.model.set(doc, &vector);
                 }
             }
             CommittedMemory::Removed(id, revision) => {
@@ -176,6 +162,28 @@ impl MemoryIndex {
             }
         }
         true
+    }
+
+    /// Whether recall knows every memory.
+    #[must_use]
+    pub fn is_searchable(&self) -> bool {
+        self.shards.values().all(Shard::is_searchable)
+    }
+
+    /// Some of the memories that recall does not know yet, for [`MemoryIndex::make_searchable`].
+    #[must_use]
+    pub fn unread(&self, max: usize) -> Vec<Arc<Memory>> {
+        self.shards.values().flat_map(Shard::unread).take(max).cloned().collect()
+    }
+
+    /// Makes memories that [`MemoryIndex::unread`] gave known to recall. Those that have been replaced or removed since are
+    /// left out.
+    pub fn make_searchable(&mut self, read: &[(Arc<Memory>, Reading)]) {
+        for (memory, reading) in read {
+            if let Some(shard) = self.shards.get_mut(&memory.spec.namespace) {
+                shard.make_searchable(memory, reading);
+            }
+        }
     }
 
     /// Drops a memory as if it had never been heard of.
@@ -222,26 +230,26 @@ impl MemoryIndex {
     pub fn set_model_vector(&mut self, id: &str, vector: &ModelVector) -> bool {
         let Some(memory) = self.by_id.get(id) else { return false };
         let Some(shard) = self.shards.get_mut(&memory.spec.namespace) else { return false };
-        shard.doc(id).is_some_and(|doc| shard.model.set(doc, vector))
+        shard.doc(id).is_some_and(|doc| shard.texts.model.set(doc, vector))
     }
 
     /// Whether there is a vector of the model of this memory.
     #[must_use]
     pub fn has_model_vector(&self, id: &str) -> bool {
         let shard = self.by_id.get(id).and_then(|memory| self.shards.get(&memory.spec.namespace));
-        shard.is_some_and(|shard| shard.doc(id).is_some_and(|doc| shard.model.has(doc)))
+        shard.is_some_and(|shard| shard.doc(id).is_some_and(|doc| shard.texts.model.has(doc)))
     }
 
     /// How many memories have a vector of the model.
     #[must_use]
     pub fn model_vectors(&self) -> usize {
-        self.shards.values().map(|shard| shard.model.count()).sum()
+        self.shards.values().map(|shard| shard.texts.model.count()).sum()
     }
 
     /// How many numbers the vectors of the model have, if there are any.
     #[must_use]
     pub fn model_dimensions(&self) -> Option<usize> {
-        self.shards.values().find_map(|shard| shard.model.dimensions())
+        self.shards.values().find_map(|shard| shard.texts.model.dimensions())
     }
 
     /// Memories that have no vector of the model and are wanted, those first that came last.
@@ -249,7 +257,7 @@ impl MemoryIndex {
         &'s self,
         is_wanted: impl Fn(&MemoryId) -> bool + Copy + 's,
     ) -> impl Iterator<Item = &'s Arc<Memory>> {
-        let lacking = self.shards.values().filter(|shard| shard.model.count() < shard.len());
+        let lacking = self.shards.values().filter(|shard| shard.texts.model.count() < shard.len());
         lacking.flat_map(move |shard| shard.without_model_vector().filter(move |memory| is_wanted(&memory.id)))
     }
 

@@ -331,8 +331,9 @@ fn check_searches(registry: &Registry, model: &Model) {
         let found: BTreeSet<&str> = page.hits.iter().map(|hit| hit.agent.spec.id.as_str()).collect();
         assert_eq!(found, expected.into_iter().collect());
     }
-    let sizes =
-        |registry: &Registry| registry.shards.get(&Namespace::default()).map_or((0, 0), |shard| shard.search.sizes());
+    let sizes = |registry: &Registry| {
+        registry.shards.get(&Namespace::default()).map_or((0, 0), |shard| shard.texts.words.sizes())
+    };
     assert_eq!(sizes(registry), sizes(&rebuilt));
     assert_eq!((registry.texts.len(), registry.actors.len()), (rebuilt.texts.len(), rebuilt.actors.len()));
 }

@@ -98,7 +98,7 @@ impl Shard {
         let rank = Rank {
             shard: self,
             query,
-            words: self.search.words_of(&query.query, self.len()),
+            words: self.texts.words.words_of(&query.query, self.len()),
             vector: (query.ranking.semantic > 0.0).then(|| embed(&query.query)).flatten(),
             named: &named,
         };

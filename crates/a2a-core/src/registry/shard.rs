@@ -7,13 +7,11 @@ use std::sync::Arc;
 use foldhash::fast::{FixedState, RandomState};
 use std::hash::BuildHasher as _;
 
-use super::Words;
 use crate::agent::{Agent, ExecutorKind};
 use crate::agent_check::{AgentCheck, AgentStatus};
-use crate::embedding::Vectors;
 use crate::ids::{AgentId, Revision};
 use crate::index::keys::{KeyIndex, folded};
-use crate::index::{Doc, SearchIndex};
+use crate::index::{Doc, Reading, Texts};
 use crate::time::Timestamp;
 
 /// What filters ask most often, in one byte per document.
@@ -79,10 +77,7 @@ pub(super) struct Shard {
     pub(super) tags: KeyIndex,
     pub(super) categories: KeyIndex,
     pub(super) capabilities: KeyIndex,
-    pub(super) search: SearchIndex,
-    pub(super) vectors: Vectors,
-    /// Documents below this number are in `search` and `vectors`; those from here on have not been read for it yet.
-    searchable: usize,
+    pub(super) texts: Texts,
 }
 
 impl Shard {
@@ -182,34 +177,22 @@ impl Shard {
 
     /// Whether search knows every agent.
     pub(super) fn is_searchable(&self) -> bool {
-        self.unread().next().is_none()
+        self.texts.is_complete(&self.docs)
     }
 
     /// The agents that search does not know yet, in the order in which it has to read them.
     pub(super) fn unread(&self) -> impl Iterator<Item = &Arc<Agent>> {
-        self.docs.iter().skip(self.searchable).flatten()
+        self.texts.unread(&self.docs)
     }
 
     /// Makes the next unread agent known to search. Nothing happens when that is another one by now.
-    pub(super) fn make_searchable(&mut self, agent: &Arc<Agent>, words: &Words) {
-        while matches!(self.docs.get(self.searchable), Some(None)) {
-            self.searchable += 1;
-        }
-        let next = self.docs.get(self.searchable).and_then(Option::as_ref);
-        if next.is_some_and(|next| Arc::ptr_eq(next, agent)) {
-            self.add_words(Doc::try_from(self.searchable).unwrap_or(Doc::MAX), words);
-            self.searchable += 1;
-        }
+    pub(super) fn make_searchable(&mut self, agent: &Arc<Agent>, reading: &Reading) {
+        self.texts.read_next(&self.docs, agent, reading);
     }
 
-    fn add_words(&mut self, doc: Doc, words: &Words) {
-        self.search.add(doc, &words.analysis);
-        self.vectors.push(doc, words.vector.as_ref());
-    }
-
-    /// Adds an agent whose id is not live. Search learns of it later when its words were not read, or when it has to read
-    /// others first, because it takes documents in the order of their numbers.
-    pub(super) fn insert(&mut self, agent: Arc<Agent>, words: Option<&Words>) {
+    /// Adds an agent whose id is not live. Search learns of it later when it was not read, or when others have to be read
+    /// first.
+    pub(super) fn insert(&mut self, agent: Arc<Agent>, reading: Option<&Reading>) {
         self.renumber_if_due();
         let doc = Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX);
         let spec = &agent.spec;
@@ -227,9 +210,8 @@ impl Shard {
         for capability in &spec.capabilities {
             self.capabilities.add(&capability.name, None, doc);
         }
-        if let Some(words) = words.filter(|_| self.is_searchable()) {
-            self.add_words(doc, words);
-            self.searchable = self.docs.len() + 1;
+        if let Some(reading) = reading {
+            self.texts.push(&self.docs, reading);
         }
         if self.check(spec.id.as_str()).is_some_and(|check| !check.is_about(&agent)) {
             self.checks.remove(spec.id.as_str());
@@ -257,10 +239,7 @@ impl Shard {
         for capability in &spec.capabilities {
             self.capabilities.remove(&capability.name, doc);
         }
-        if (doc as usize) < self.searchable {
-            self.search.remove(&super::search::words_of_agent(spec));
-            self.vectors.remove(doc);
-        }
+        let _of_model = self.texts.take(doc, || super::search::words_of_agent(spec));
         if let Some(flags) = self.flags.get_mut(doc as usize) {
             if let Some(count) = self.flag_counts.get_mut(&flags.0) {
                 *count -= 1;
@@ -341,9 +320,7 @@ impl Shard {
         for index in [&mut self.tags, &mut self.categories, &mut self.capabilities] {
             index.renumber(new);
         }
-        self.search.renumber(new);
-        self.vectors.renumber(new);
-        self.searchable = self.docs.iter().take(self.searchable).flatten().count();
+        self.texts.renumber(new);
         self.docs.retain(Option::is_some);
         self.flags.retain(|flags| flags.0 != 0);
     }

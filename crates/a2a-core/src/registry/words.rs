@@ -27,7 +27,7 @@ impl Shard {
     }
 
     fn docs_with_word(&self, word: &str) -> Vec<Doc> {
-        let index = &self.search;
+        let index = &self.texts.words;
         let mut bits = DocBits::new(self.end());
         if let Some(term) = index.exact(word) {
             index.insert_docs(&mut bits, term);

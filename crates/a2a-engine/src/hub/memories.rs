@@ -318,7 +318,7 @@ impl Hub {
     }
 
     fn nearly_the_same(&self, spec: &MemorySpec, now: Timestamp) -> Vec<(MemoryId, f32)> {
-        let reading = Reading::of(spec);
+        let reading = Reading::of_memory(spec);
         let hash = spec.content_hash();
         let index = self.inner.memories.read();
         // One more than is shown: the same memory is no hint.

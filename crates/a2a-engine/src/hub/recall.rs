@@ -96,24 +96,20 @@ pub struct MemoryMatches {
 impl Hub {
     /// Waits until memories are loaded, for as long as a call may wait.
     pub(super) async fn remembering(&self) -> Result<&Running, HubError> {
-        let until = tokio::time::Instant::now() + self.inner.config.ready_timeout;
-        let running = self.running().await?;
-        let mut loaded = self.inner.memories.loaded();
-        if *loaded.borrow() {
-            return Ok(running);
-        }
-        match tokio::time::timeout_at(until, loaded.wait_for(|loaded| *loaded)).await {
-            Ok(Ok(_)) => Ok(running),
-            _ => Err(HubError::NotReady { reason: Some("the memories are still being read".to_owned()) }),
-        }
+        self.running_and(self.inner.memories.loaded(), "the memories are still being loaded").await
+    }
+
+    /// Waits until recall knows every memory, for as long as a call may wait.
+    async fn recalling(&self) -> Result<&Running, HubError> {
+        self.running_and(self.inner.memories.searchable(), "the words of the memories are still being read").await
     }
 
     /// Recalls what fits a question best, the best first, and notes that it was recalled.
     ///
     /// # Errors
-    /// When the query is not valid.
+    /// When the query is not valid, or the words of the memories have not been read in time.
     pub async fn memory_recall(&self, query: &RecallQuery) -> Result<RecallPage, HubError> {
-        let running = self.remembering().await?;
+        let running = self.recalling().await?;
         let page = match self.meaning(&query.query).await {
             None => self.inner.memories.read().recall(query)?,
             meaning => self.inner.memories.read().recall(&RecallQuery { meaning, ..query.clone() })?,

@@ -27,10 +27,10 @@ const QUESTION_CHARS: usize = 600;
 
 impl Hub {
     /// The memories that matter for a step: failures of its agent with the capability, and what fits the input. Nothing
-    /// while memories are still being loaded, because a step does not wait for them.
+    /// while recall does not know every memory yet, because a step does not wait for them.
     #[must_use]
     pub(super) async fn memories_for_step(&self, item: &WorkItem, input: &Value) -> Vec<Arc<Memory>> {
-        if !*self.inner.memories.loaded().borrow() {
+        if !*self.inner.memories.searchable().borrow() {
             return Vec::new();
         }
         let Some(spec) = item.run.definition.spec.steps.get(item.step.order) else { return Vec::new() };

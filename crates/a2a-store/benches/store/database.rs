@@ -102,9 +102,14 @@ impl Running {
         self.status.searchable().wait_for(|searchable| *searchable).await.unwrap();
     }
 
+    /// Returns when every memory is loaded.
+    pub(crate) async fn remembering(&self) {
+        self.memories.loaded().wait_for(|loaded| *loaded).await.unwrap();
+    }
+
     /// Returns when every memory can be recalled.
     pub(crate) async fn recallable(&self) {
-        self.memories.loaded().wait_for(|loaded| *loaded).await.unwrap();
+        self.memories.searchable().wait_for(|searchable| *searchable).await.unwrap();
     }
 
     /// Commits units, each for itself, and returns how long that took.

@@ -32,8 +32,8 @@ async fn one(table: &mut Table, database: &Database, agents: usize, rounds: usiz
     let name = database.name();
     let (mut floors, mut ours, mut searchable, mut memory) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
     for _ in 0..rounds {
-        floors.push(in_child("floor", &url, agents).loaded);
-        let start = in_child("ours", &url, agents);
+        floors.push(Start::of(CHILD, "floor", &url, agents).loaded);
+        let start = Start::of(CHILD, "ours", &url, agents);
         ours.push(start.loaded);
         searchable.push(start.searchable);
         memory = start.memory;
@@ -42,32 +42,40 @@ async fn one(table: &mut Table, database: &Database, agents: usize, rounds: usiz
     let (floor, took) = (Figure::Time(median(&floors)), Figure::Time(median(&ours)));
     table.row(what, Some(floor), took, Aim::RatioMost(RATIO_MOST));
     let took = Figure::Time(median(&searchable));
-    table.row(format!("{name}: until search knows {agents} agents"), None, took, Aim::None);
+    table.row(format!("{name}: until search knows {agents} agents"), Some(floor), took, Aim::None);
     let per_agent = Figure::Bytes(memory / agents as f64);
     table.row(format!("{name}: resident memory per agent"), None, per_agent, Aim::None);
 }
 
 /// What another process took.
-struct Start {
-    loaded: Duration,
-    searchable: Duration,
+pub(crate) struct Start {
+    pub(crate) loaded: Duration,
+    pub(crate) searchable: Duration,
     /// Bytes that came on top.
-    memory: f64,
+    pub(crate) memory: f64,
 }
 
-fn in_child(side: &str, url: &str, agents: usize) -> Start {
-    let output = Command::new(std::env::current_exe().unwrap()).args([CHILD, side, url]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let parts: Vec<f64> = text.split_whitespace().map(|part| part.parse().unwrap()).collect();
-    let &[loaded, searchable, memory, count] = parts.as_slice() else {
-        panic!("the other process failed: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    assert_eq!(count as usize, agents);
-    Start { loaded: Duration::from_secs_f64(loaded), searchable: Duration::from_secs_f64(searchable), memory }
+impl Start {
+    /// Starts it and reads what it prints.
+    pub(crate) fn of(child: &str, side: &str, url: &str, count: usize) -> Self {
+        let output = Command::new(std::env::current_exe().unwrap()).args([child, side, url]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let parts: Vec<f64> = text.split_whitespace().map(|part| part.parse().unwrap()).collect();
+        let &[loaded, searchable, memory, read] = parts.as_slice() else {
+            panic!("the other process failed: {}", String::from_utf8_lossy(&output.stderr));
+        };
+        assert_eq!(read as usize, count);
+        Self { loaded: Duration::from_secs_f64(loaded), searchable: Duration::from_secs_f64(searchable), memory }
+    }
+
+    /// Prints the seconds until everything is there and until search knows it, the bytes of memory that came on top of
+    /// `before`, and how many were read.
+    pub(crate) fn print(loaded: Duration, searchable: Duration, before: f64, read: usize) {
+        let memory = resident_bytes() - before;
+        println!("{} {} {memory} {read}", loaded.as_secs_f64(), searchable.as_secs_f64());
+    }
 }
 
-/// Prints the seconds until agents are there and until search knows them, the bytes of memory that came on top, and how
-/// many agents were read.
 pub(crate) async fn child(side: &str, url: &str) {
     let before = resident_bytes();
     let start = Instant::now();
@@ -83,7 +91,7 @@ pub(crate) async fn child(side: &str, url: &str) {
         let loaded = floor_postgres(url).await;
         (start.elapsed(), loaded)
     };
-    println!("{} {} {} {loaded}", took.as_secs_f64(), start.elapsed().as_secs_f64(), resident_bytes() - before);
+    Start::print(took, start.elapsed(), before, loaded);
 }
 
 /// Reads every row and looks at its id.

@@ -1,7 +1,7 @@
-//! The start of a process over many memories: until the last one can be recalled, its words read and its vector computed.
+//! The start of a process over many memories: until they are loaded, so that they can be read by id and by filters, and
+//! until the last one can be recalled, its words read and its vector computed.
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use a2a_core::ids::{Actor, MemoryId, Namespace, OpId};
 use a2a_core::memory::command::{MemoryAction, MemoryCommand, NewMemory};
@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::database::{Database, Running, open};
 use crate::floor::sqlite_connection;
+use crate::load::Start;
 use crate::roster::Random;
 use crate::table::{Aim, Figure, Table, median, resident_bytes};
 
@@ -59,52 +60,35 @@ async fn one(table: &mut Table, database: &Database, memories: usize, rounds: us
     let url = database.url();
     fill(&url, memories).await;
     let name = database.name();
-    let (mut floors, mut ours, mut bytes) = (Vec::new(), Vec::new(), 0.0);
+    let (mut floors, mut ours, mut searchable, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
     for _ in 0..rounds {
-        floors.push(in_child("floor", &url, memories).0);
-        let (took, resident) = in_child("ours", &url, memories);
-        ours.push(took);
-        bytes = resident;
+        floors.push(Start::of(CHILD, "floor", &url, memories).loaded);
+        let start = Start::of(CHILD, "ours", &url, memories);
+        ours.push(start.loaded);
+        searchable.push(start.searchable);
+        bytes = start.memory;
     }
     let (floor, took) = (Figure::Time(median(&floors)), Figure::Time(median(&ours)));
-    table.row(
-        format!("{name}: until {memories} memories can be recalled"),
-        Some(floor),
-        took,
-        Aim::RatioMost(RATIO_MOST),
-    );
+    table.row(format!("{name}: load of {memories} memories"), Some(floor), took, Aim::RatioMost(RATIO_MOST));
+    let took = Figure::Time(median(&searchable));
+    table.row(format!("{name}: until {memories} memories can be recalled"), Some(floor), took, Aim::None);
     let each = Figure::Bytes(bytes / memories as f64);
     table.row(format!("{name}: resident memory per memory"), None, each, Aim::None);
 }
 
-/// The time that another process took, and the bytes that came on top.
-fn in_child(side: &str, url: &str, memories: usize) -> (Duration, f64) {
-    let output = Command::new(std::env::current_exe().unwrap()).args([CHILD, side, url]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let parts: Vec<f64> = text.split_whitespace().map(|part| part.parse().unwrap()).collect();
-    let &[took, bytes, count] = parts.as_slice() else {
-        panic!("the other process failed: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    assert_eq!(count as usize, memories);
-    (Duration::from_secs_f64(took), bytes)
-}
-
-/// Prints the seconds that it took, the bytes of memory that came on top, and how many memories were read.
 pub(crate) async fn child(side: &str, url: &str) {
     let before = resident_bytes();
     let start = Instant::now();
-    let loaded = if side == "ours" {
+    if side == "ours" {
         let running = Running::start(url).await;
+        running.remembering().await;
+        let loaded = start.elapsed();
         running.recallable().await;
-        let loaded = running.memories.read().len();
-        println!("{} {} {loaded}", start.elapsed().as_secs_f64(), resident_bytes() - before);
+        Start::print(loaded, start.elapsed(), before, running.memories.read().len());
         return;
-    } else if url.starts_with("sqlite:") {
-        floor_sqlite(url)
-    } else {
-        floor_postgres(url).await
-    };
-    println!("{} {} {loaded}", start.elapsed().as_secs_f64(), resident_bytes() - before);
+    }
+    let count = if url.starts_with("sqlite:") { floor_sqlite(url) } else { floor_postgres(url).await };
+    Start::print(start.elapsed(), start.elapsed(), before, count);
 }
 
 /// Reads every row and looks at its id.

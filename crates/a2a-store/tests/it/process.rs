@@ -79,7 +79,7 @@ impl Process {
         ));
         let mut loaded = status.loaded();
         tokio::time::timeout(LIMIT, loaded.wait_for(|state| *state == LoadState::Loaded)).await.unwrap().unwrap();
-        let mut recallable = memories.loaded();
+        let mut recallable = memories.searchable();
         tokio::time::timeout(LIMIT, recallable.wait_for(|loaded| *loaded)).await.unwrap().unwrap();
         Self {
             store,

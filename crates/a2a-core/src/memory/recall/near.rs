@@ -23,7 +23,7 @@ impl Shard {
         let Some(vector) = &reading.vector else { return Vec::new() };
         let selection = MemoryFilters::default().select(self, now);
         let mut estimates = Vec::new();
-        self.vectors.estimates(&Head::of(vector), self.end(), &mut estimates);
+        self.texts.vectors.estimates(&Head::of(vector), self.end(), &mut estimates);
         let id = |doc| self.memory(doc).map(|memory| memory.id.as_str());
         let mut probable = Best::new(id, None, COMPARED_MAX);
         probable.floor = HEAD_MIN;
@@ -34,7 +34,7 @@ impl Shard {
         }
         let compared = probable.into_sorted().into_iter();
         let mut near: Vec<(Arc<Memory>, f32)> = compared
-            .filter_map(|(_, doc)| Some((Arc::clone(self.memory(doc)?), self.vectors.similarity(vector, doc)?)))
+            .filter_map(|(_, doc)| Some((Arc::clone(self.memory(doc)?), self.texts.vectors.similarity(vector, doc)?)))
             .filter(|(_, similarity)| *similarity >= NEAR_MIN)
             .collect();
         near.sort_by(|(a, x), (b, y)| y.total_cmp(x).then_with(|| a.id.cmp(&b.id)));

@@ -23,7 +23,7 @@ impl Shard {
         let inside = |word: &&SearchWord| quoted(query).is_none() || phrase.contains(word.text.as_str());
         let mut terms = Vec::new();
         for word in words.iter().filter(inside) {
-            let same = word.matches.iter().find(|m| m.how == How::Same).and_then(|m| self.search.term(m.term));
+            let same = word.matches.iter().find(|m| m.how == How::Same).and_then(|m| self.texts.words.term(m.term));
             match same {
                 Some(term) => terms.push(term),
                 None => return Vec::new(),

@@ -30,7 +30,7 @@ pub(super) fn of(
         Some(Named::Phrase) => parts.push("exact phrase".to_owned()),
         None => {}
     }
-    let matched = words_in_fields(&shard.search, words, doc, &WEIGHTS);
+    let matched = words_in_fields(&shard.texts.words, words, doc, &WEIGHTS);
     if matched.is_empty() && similarity.is_none_or(|s| s < SIMILARITY_TOLD) && named.is_none() {
         parts.push("next to a turn that fits".to_owned());
     }

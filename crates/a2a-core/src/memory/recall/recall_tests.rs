@@ -204,7 +204,7 @@ fn the_same_and_the_nearly_same_are_noticed() {
     if crate::embedding::is_available() {
         let near = index.near(
             &Namespace::default(),
-            &Reading::of(&memory("mem-d", "On Tuesdays the storefront is deployed.").build().spec),
+            &Reading::of_memory(&memory("mem-d", "On Tuesdays the storefront is deployed.").build().spec),
             NOW,
             3,
         );

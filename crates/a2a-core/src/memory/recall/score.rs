@@ -55,7 +55,7 @@ impl<'q> Scoring<'q> {
         let mut is_whole = self.score_meaning(vector, &mut scores.second);
         if let Some(meaning) = self.meaning {
             // In the place of what the table says, for those that the model has read.
-            self.shard.model.similarities(meaning, self.docs(), &mut scores.second);
+            self.shard.texts.model.similarities(meaning, self.docs(), &mut scores.second);
             is_whole = true;
         }
         if let Candidates::All(_) = self.candidates() {
@@ -87,7 +87,7 @@ impl<'q> Scoring<'q> {
     /// Puts what the words of the query are worth into `scores.total`.
     fn score_words(&self, words: &[SearchWord], scores: &mut Scores) {
         scores.reset(self.candidates().len());
-        let index = &self.shard.search;
+        let index = &self.shard.texts.words;
         let rarities: f32 = words.iter().map(|word| word.rarity).sum();
         for word in words {
             let unit = word.rarity / rarities / Worth::WHOLE;
@@ -100,7 +100,7 @@ impl<'q> Scoring<'q> {
 
     /// Puts the similarity of each candidate into `similar`. Returns whether whole vectors were compared.
     fn score_meaning(&self, vector: Option<&Vector>, similar: &mut Vec<f32>) -> bool {
-        let (candidates, vectors) = (self.candidates(), &self.shard.vectors);
+        let (candidates, vectors) = (self.candidates(), &self.shard.texts.vectors);
         let count = candidates.len();
         let Some(vector) = vector else {
             similar.clear();
@@ -128,7 +128,7 @@ impl<'q> Scoring<'q> {
     /// Brings what the table says of those that the model has not read to the scale of what the model says of the others:
     /// the best of each count the same.
     fn bring_together(&self, similar: &mut [f32]) {
-        let model = &self.shard.model;
+        let model = &self.shard.texts.model;
         let (mut by_model, mut by_table) = (self.ranking.model_floor, self.ranking.similarity_floor);
         for (doc, similar) in self.docs().zip(similar.iter()) {
             let highest = if model.has(doc) { &mut by_model } else { &mut by_table };
@@ -185,7 +185,8 @@ impl<'q> Scoring<'q> {
 
     /// Takes the estimates out of the bases of the best candidates and the exact similarities in.
     fn refine(&self, vector: &Vector, estimated_unit: f32, closer: &[usize], scores: &mut Scores) {
-        let exact = |place: usize| self.shard.vectors.similarity(vector, self.candidates().doc(place)).unwrap_or(0.0);
+        let exact =
+            |place: usize| self.shard.texts.vectors.similarity(vector, self.candidates().doc(place)).unwrap_or(0.0);
         let exact: Vec<f32> = closer.iter().map(|place| exact(*place)).collect();
         let unit = self.ranking.semantic / highest_of(&exact, self.ranking.similarity_floor);
         for (place, similar) in closer.iter().zip(exact) {

@@ -117,10 +117,11 @@ impl Shard {
         let mut best = Best::new(|doc| self.memory(doc).map(|memory| memory.id.as_str()), after, limit + 1);
         let mut named = self.with_id(query.query.trim(), &selection);
         let (question, total) = if named.is_empty() {
-            let words = self.search.words_of(&query.query, self.len());
-            let by_model = query.meaning.clone().filter(|vector| self.model.fits(vector) && query.ranking.model > 0.0);
+            let words = self.texts.words.words_of(&query.query, self.len());
+            let by_model =
+                query.meaning.clone().filter(|vector| self.texts.model.fits(vector) && query.ranking.model > 0.0);
             // With every memory read by the model there is nothing to ask the table for.
-            let is_read = by_model.is_some() && self.model.count() == self.len();
+            let is_read = by_model.is_some() && self.texts.model.count() == self.len();
             let vector = (query.ranking.semantic > 0.0 && !is_read).then(|| embed(&query.query)).flatten();
             let alignment = (query.ranking.alignment > 0.0).then(|| Alignment::of(&meaning(&query.query))).flatten();
             named = self.with_key_or_phrase(query.query.trim(), &words, &selection);
@@ -152,8 +153,8 @@ impl Shard {
     fn hit(&self, score: f32, doc: Doc, question: &Question, named: &[(Doc, Named)]) -> Option<RecallHit> {
         let memory = Arc::clone(self.memory(doc)?);
         let named = named.iter().find(|(d, _)| *d == doc).map(|(_, named)| *named);
-        let by_model = question.meaning.as_ref().and_then(|meaning| self.model.cosine(meaning, doc));
-        let by_table = || question.vector.as_ref().and_then(|vector| self.vectors.similarity(vector, doc));
+        let by_model = question.meaning.as_ref().and_then(|meaning| self.texts.model.cosine(meaning, doc));
+        let by_table = || question.vector.as_ref().and_then(|vector| self.texts.vectors.similarity(vector, doc));
         let similarity = by_model.or_else(by_table);
         let reason = reason::of(self, &memory, doc, &question.words, named, similarity, &question.asked);
         Some(RecallHit { memory, score, similarity, reason })

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-use super::Reading;
 use super::words::words_of_memory;
 use crate::agent::ContentHash;
-use crate::embedding::{ModelVector, ModelVectors, Vectors};
+use crate::embedding::ModelVector;
 use crate::ids::MemoryId;
 use crate::index::keys::KeyIndex;
-use crate::index::{Doc, SearchIndex};
+use crate::index::{Doc, Reading, Texts};
 use crate::memory::{Memory, MemoryType};
 use crate::time::Timestamp;
 
@@ -93,9 +92,6 @@ pub(super) struct Shard {
     docs: Vec<Option<Arc<Memory>>>,
     flags: Vec<Flags>,
     rows: Vec<Row>,
-    pub(super) vectors: Vectors,
-    /// Those of the model that an operator has chosen, as far as they are there.
-    pub(super) model: ModelVectors,
     /// The first bytes of content hashes; a hit is checked on the memory itself.
     hashes: BTreeSet<(u64, MemoryId)>,
     pub(super) sessions_turns: HashMap<Arc<str>, Turns, RandomState>,
@@ -105,7 +101,7 @@ pub(super) struct Shard {
     pub(super) sessions: KeyIndex,
     pub(super) users: KeyIndex,
     pub(super) runs: KeyIndex,
-    pub(super) search: SearchIndex,
+    pub(super) texts: Texts,
 }
 
 impl Shard {
@@ -150,8 +146,24 @@ impl Shard {
         &self.rows
     }
 
-    /// Adds a memory whose id is not there.
-    pub(super) fn insert(&mut self, memory: Arc<Memory>, reading: &Reading) {
+    /// Whether recall knows every memory.
+    pub(super) fn is_searchable(&self) -> bool {
+        self.texts.is_complete(&self.docs)
+    }
+
+    /// The memories that recall does not know yet, in the order in which it has to read them.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &Arc<Memory>> {
+        self.texts.unread(&self.docs)
+    }
+
+    /// Makes the next unread memory known to recall. Nothing happens when that is another one by now.
+    pub(super) fn make_searchable(&mut self, memory: &Arc<Memory>, reading: &Reading) {
+        self.texts.read_next(&self.docs, memory, reading);
+    }
+
+    /// Adds a memory whose id is not there. Recall learns of it later when it was not read, or when others have to be read
+    /// first.
+    pub(super) fn insert(&mut self, memory: Arc<Memory>, reading: Option<&Reading>) {
         self.renumber_if_due();
         let doc = Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX);
         let spec = &memory.spec;
@@ -167,8 +179,9 @@ impl Shard {
         for (index, key) in self.key_indices(&memory) {
             index.add(key, None, doc);
         }
-        self.search.add(doc, &reading.words);
-        self.vectors.push(doc, reading.vector.as_ref());
+        if let Some(reading) = reading {
+            self.texts.push(&self.docs, reading);
+        }
         self.flags.push(Flags::of(&memory));
         self.rows.push(Row::of(&memory));
         self.docs.push(Some(memory));
@@ -223,20 +236,18 @@ impl Shard {
         for (index, key) in self.key_indices(memory) {
             index.remove(key, doc);
         }
-        self.search.remove(&words_of_memory(&memory.spec));
         let at = doc as usize;
         if let (Some(place), Some(flags)) = (self.docs.get_mut(at), self.flags.get_mut(at)) {
             *place = None;
             *flags = Flags::default();
         }
-        self.vectors.remove(doc);
-        self.model.remove(doc)
+        self.texts.take(doc, || words_of_memory(&memory.spec))
     }
 
     /// Those that the model has made no vector of, the last ones first.
     pub(super) fn without_model_vector(&self) -> impl Iterator<Item = &Arc<Memory>> {
         let docs = (0..Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX)).rev();
-        docs.filter(|doc| !self.model.has(*doc)).filter_map(|doc| self.memory(doc))
+        docs.filter(|doc| !self.texts.model.has(*doc)).filter_map(|doc| self.memory(doc))
     }
 
     /// The memories that say the same, live or not.
@@ -274,11 +285,9 @@ impl Shard {
         for index in keys {
             index.renumber(new);
         }
-        self.search.renumber(new);
+        self.texts.renumber(new);
         let mut live = new_numbers.iter().map(Option::is_some);
         self.rows.retain(|_| live.next().unwrap_or(false));
-        self.vectors.renumber(new);
-        self.model.renumber(new);
         self.flags.retain(|flags| flags.0 != 0);
         self.docs.retain(Option::is_some);
     }

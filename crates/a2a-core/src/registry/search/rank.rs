@@ -87,7 +87,7 @@ impl Rank<'_> {
         scores.reset(shard.end());
         let rarities: f32 = self.words.iter().map(|word| word.rarity).sum();
         for word in &self.words {
-            scores.add_word(&shard.search, word, word.rarity / rarities / Worth::WHOLE);
+            scores.add_word(&shard.texts.words, word, word.rarity / rarities / Worth::WHOLE);
         }
         let is_whole = self.score_meaning(&mut scores.second);
         self.keep_what_passes(scores);
@@ -113,7 +113,7 @@ impl Rank<'_> {
 
     /// Puts the similarity of each agent into `similar`. Returns whether whole vectors were compared.
     fn score_meaning(&self, similar: &mut Vec<f32>) -> bool {
-        let (vectors, end) = (&self.shard.vectors, self.shard.end());
+        let (vectors, end) = (&self.shard.texts.vectors, self.shard.end());
         match &self.vector {
             None => {
                 similar.clear();
@@ -158,7 +158,7 @@ impl Rank<'_> {
             }
         }
         let closer = best.into_sorted();
-        let exact = |doc: Doc| self.shard.vectors.similarity(vector, doc).unwrap_or_default();
+        let exact = |doc: Doc| self.shard.texts.vectors.similarity(vector, doc).unwrap_or_default();
         let exact: Vec<f32> = closer.iter().map(|(_, doc)| exact(*doc)).collect();
         let ranking = self.query.ranking;
         let unit = ranking.semantic / highest_of(&exact, ranking.similarity_floor);
@@ -223,7 +223,7 @@ impl Rank<'_> {
     }
 
     fn reason_of_rank(&self, agent: &Agent, doc: Doc) -> String {
-        let mut reason = words_in_fields(&self.shard.search, &self.words, doc, &WEIGHTS);
+        let mut reason = words_in_fields(&self.shard.texts.words, &self.words, doc, &WEIGHTS);
         let told_from = if reason.is_empty() { f32::MIN } else { SIMILAR_TOLD };
         let mut add = |part: &str| {
             if !reason.is_empty() {
@@ -231,7 +231,7 @@ impl Rank<'_> {
             }
             reason.push_str(part);
         };
-        let similarity = self.vector.as_ref().and_then(|vector| self.shard.vectors.similarity(vector, doc));
+        let similarity = self.vector.as_ref().and_then(|vector| self.shard.texts.vectors.similarity(vector, doc));
         if let Some(similarity) = similarity.filter(|similarity| *similarity >= told_from) {
             add(&format!("similar {similarity:.2}"));
         }

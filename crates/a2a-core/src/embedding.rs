@@ -7,6 +7,7 @@
 mod alignment;
 mod characters;
 mod model;
+mod pieces;
 mod table;
 mod tokenizer;
 mod vectors;
@@ -14,7 +15,8 @@ mod word_pieces;
 
 use std::sync::LazyLock;
 
-use table::Table;
+use pieces::Pieces;
+use table::{Table, Token};
 
 pub(crate) use alignment::Alignment;
 pub(crate) use model::ModelVectors;
@@ -58,7 +60,12 @@ pub fn embed(text: &str) -> Option<Vector> {
 /// Adds what a text means to a sum of several texts.
 pub(crate) fn add(text: &str, sum: &mut [f32; DIMENSIONS]) {
     let Some(table) = TABLE.as_ref() else { return };
-    tokenizer::tokens(beginning(text, TEXT_BYTES_MAX), table, &mut |token| table.add(token, sum));
+    each_token(beginning(text, TEXT_BYTES_MAX), table, &mut |token| table.add(token, sum));
+}
+
+/// Calls `emit` with each token of a text.
+fn each_token(text: &str, table: &Table, emit: &mut impl FnMut(Token)) {
+    Pieces::with(|pieces| tokenizer::tokens(text, table, pieces, emit));
 }
 
 /// The first bytes of a text, up to the end of a character.
@@ -106,10 +113,12 @@ fn rounded(direction: &[f32], whole: &mut [i8]) -> Option<f32> {
     if !norm.is_finite() || norm < 1e-9 {
         return None;
     }
-    let step = most / 127.0;
+    let unit = 127.0 / most;
     for (place, x) in whole.iter_mut().zip(direction) {
-        // Within -127 to 127 by the choice of the step.
-        *place = (x / step).round() as i8;
+        // A number from -127 to 127 plus this one is rounded to whole numbers, and its lowest byte is the number: two
+        // instructions on many numbers at once, where rounding is a call for each.
+        const WHOLE: f32 = 12_582_912.0;
+        *place = (x * unit + WHOLE).to_bits() as i8;
     }
     // The length of what was rounded, so that the cosine with itself is exactly 1.
     Some(1.0 / length_of(whole))

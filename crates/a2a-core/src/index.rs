@@ -21,6 +21,7 @@ pub(crate) use analysis::Analysis;
 pub(crate) use inverted::SearchIndex;
 pub use texts::Reading;
 pub(crate) use texts::Texts;
+pub(crate) use word_text::WordText;
 
 /// The number of a document within its shard. Each put gives a new, higher one; they are renumbered when many are unused.
 pub(crate) type Doc = u32;

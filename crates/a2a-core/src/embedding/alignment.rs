@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 
 use super::table::{Table, Token};
-use super::{DIMENSIONS, TABLE, beginning, dot, tokenizer};
+use super::{DIMENSIONS, TABLE, beginning, dot, each_token};
 
 /// Further tokens of a question are not compared.
 const QUESTION_TOKENS_MAX: usize = 24;
@@ -36,7 +36,7 @@ impl Alignment {
     pub(crate) fn of(question: &str) -> Option<Self> {
         let table = TABLE.as_ref()?;
         let mut seen: Vec<Token> = Vec::new();
-        tokenizer::tokens(beginning(question, TEXT_BYTES_MAX), table, &mut |token| {
+        each_token(beginning(question, TEXT_BYTES_MAX), table, &mut |token| {
             if seen.len() < QUESTION_TOKENS_MAX && table.length(token) > 0.0 && !seen.contains(&token) {
                 seen.push(token);
             }
@@ -55,7 +55,7 @@ impl Alignment {
     pub(crate) fn with(&mut self, text: &str) -> f32 {
         let Self { table, tokens, known, .. } = self;
         let mut best: Each = [0.0; QUESTION_TOKENS_MAX];
-        tokenizer::tokens(beginning(text, TEXT_BYTES_MAX), *table, &mut |token| {
+        each_token(beginning(text, TEXT_BYTES_MAX), table, &mut |token| {
             let answers = known.entry(token).or_insert_with(|| answers(table, tokens, token));
             for (best, answer) in best.iter_mut().zip(answers) {
                 *best = if *answer > *best { *answer } else { *best };

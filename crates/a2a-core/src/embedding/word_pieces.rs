@@ -6,6 +6,7 @@ use foldhash::fast::RandomState;
 
 use super::TABLE;
 use super::characters::Characters;
+use super::pieces::Pieces;
 use super::table::Token;
 use super::tokenizer::{self, Vocabulary};
 
@@ -48,7 +49,7 @@ impl WordPieces {
     #[must_use]
     pub fn tokens(&self, text: &str, max: usize) -> Vec<u32> {
         let mut found = vec![self.first];
-        tokenizer::tokens(text, self, &mut |token| {
+        tokenizer::tokens(text, self, &mut Pieces::default(), &mut |token| {
             if found.len() + 1 < max {
                 found.push(token);
             }

@@ -1,5 +1,6 @@
 //! One namespace of the memory index.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -92,8 +93,10 @@ pub(super) struct Shard {
     docs: Vec<Option<Arc<Memory>>>,
     flags: Vec<Flags>,
     rows: Vec<Row>,
-    /// The first bytes of content hashes; a hit is checked on the memory itself.
-    hashes: BTreeSet<(u64, MemoryId)>,
+    /// By the first bytes of content hashes, the memory that came first; a hit is checked on the memory itself.
+    hashes: HashMap<u64, MemoryId, RandomState>,
+    /// The others of those that share them.
+    more_hashes: BTreeSet<(u64, MemoryId)>,
     pub(super) sessions_turns: HashMap<Arc<str>, Turns, RandomState>,
     pub(super) tags: KeyIndex,
     pub(super) keys: KeyIndex,
@@ -168,7 +171,14 @@ impl Shard {
         let doc = Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX);
         let spec = &memory.spec;
         self.by_id.insert(memory.id.clone(), doc);
-        self.hashes.insert((hash_start(&memory.content_hash), memory.id.clone()));
+        match self.hashes.entry(hash_start(&memory.content_hash)) {
+            Entry::Vacant(place) => {
+                place.insert(memory.id.clone());
+            }
+            Entry::Occupied(first) => {
+                self.more_hashes.insert((*first.key(), memory.id.clone()));
+            }
+        }
         if let Some(session) = turn_of(&memory) {
             let turns = self.sessions_turns.entry(Arc::clone(session)).or_default();
             turns.insert((memory.created_at, memory.id.clone()), doc);
@@ -223,7 +233,16 @@ impl Shard {
     /// Takes a memory out of everything, and returns the vector that the model had made of it.
     pub(super) fn take(&mut self, memory: &Memory) -> Option<ModelVector> {
         let doc = self.by_id.remove(memory.id.as_str())?;
-        self.hashes.remove(&(hash_start(&memory.content_hash), memory.id.clone()));
+        let hash = hash_start(&memory.content_hash);
+        if !self.more_hashes.remove(&(hash, memory.id.clone())) {
+            self.hashes.remove(&hash);
+            // Another one takes its place.
+            let other = self.more_of(hash).next().cloned();
+            if let Some(other) = other {
+                self.more_hashes.remove(&(hash, other.clone()));
+                self.hashes.insert(hash, other);
+            }
+        }
         if let Some((session, turns)) = turn_of(memory).and_then(|s| Some((s, self.sessions_turns.get_mut(s)?))) {
             turns.remove(&(memory.created_at, memory.id.clone()));
             if turns.is_empty() {
@@ -253,12 +272,16 @@ impl Shard {
     /// The memories that say the same, live or not.
     pub(super) fn same(&self, hash: &ContentHash) -> impl Iterator<Item = &Arc<Memory>> {
         let start = hash_start(hash);
-        let first = (start, MemoryId::from_stored(""));
-        self.hashes
-            .range(first..)
-            .take_while(move |(s, _)| *s == start)
-            .filter_map(|(_, id)| self.memory(self.doc(id.as_str())?))
+        let first = self.hashes.get(&start).into_iter();
+        first
+            .chain(self.more_of(start))
+            .filter_map(|id| self.memory(self.doc(id.as_str())?))
             .filter(move |m| m.content_hash == *hash)
+    }
+
+    fn more_of(&self, hash: u64) -> impl Iterator<Item = &MemoryId> {
+        let from = self.more_hashes.range((hash, MemoryId::from_stored(""))..);
+        from.take_while(move |(other, _)| *other == hash).map(|(_, id)| id)
     }
 
     fn renumber_if_due(&mut self) {

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::error::StoreError;
+use crate::stored_text::BriefText;
 
 /// A point in time: `timestamptz` on Postgres, milliseconds on SQLite.
 #[derive(Debug, Clone, Copy, FromSqlRow)]
@@ -91,25 +92,25 @@ pub(crate) fn stored_key(namespace: String, id: String) -> AgentKey {
 /// One row, in the order of [`agent_columns`].
 #[derive(Debug, Queryable)]
 pub(crate) struct AgentRow {
-    pub(crate) namespace: String,
-    pub(crate) id: String,
+    pub(crate) namespace: BriefText,
+    pub(crate) id: BriefText,
     pub(crate) revision: i64,
     name: String,
-    version: String,
+    version: BriefText,
     description: String,
     instructions: String,
-    category: String,
+    category: BriefText,
     tags: StoredJson,
     enabled: bool,
     capabilities: StoredJson,
-    executor_kind: String,
-    executor_settings: StoredJson,
-    config: StoredJson,
+    executor_kind: BriefText,
+    executor_settings: BriefText,
+    config: BriefText,
     deprecated: Option<StoredJson>,
     created_at: StoredTime,
     updated_at: StoredTime,
     deployed_at: StoredTime,
-    updated_by: String,
+    updated_by: BriefText,
     pub(crate) removed_at: Option<StoredTime>,
 }
 
@@ -146,7 +147,7 @@ pub(crate) struct Common {
 const COMMON_MAX: usize = 4_096;
 
 impl Common {
-    fn word(&mut self, word: &str) -> Arc<str> {
+    pub(crate) fn word(&mut self, word: &str) -> Arc<str> {
         if let Some(known) = self.words.get(word) {
             return known.clone();
         }
@@ -161,7 +162,7 @@ impl Common {
         Self::value(&mut self.texts, text, |text| JsonText::from_stored(text))
     }
 
-    fn actor(&mut self, name: &str) -> Actor {
+    pub(crate) fn actor(&mut self, name: &str) -> Actor {
         Self::value(&mut self.actors, name, Actor::new)
     }
 
@@ -185,7 +186,7 @@ impl AgentRow {
 
     /// Like [`AgentRow::into_agent`], for one of many rows.
     pub(crate) fn into_agent_with(self, common: &mut Common) -> Result<Agent, StoreError> {
-        let id = AgentId::from_stored(self.id.as_str());
+        let id = AgentId::from_stored(&*self.id);
         let namespace = Namespace::from_stored(common.word(&self.namespace));
         let key = AgentKey { namespace, id };
         self.try_into_agent(&key, common).map_err(|reason| StoreError::Row {
@@ -203,13 +204,13 @@ impl AgentRow {
         let deprecated: Option<StoredDeprecation> =
             self.deprecated.map(|text| serde_json::from_str(&text.0)).transpose().map_err(in_column("deprecated"))?;
         let kind = ExecutorKind::from_name(&self.executor_kind)
-            .ok_or_else(|| format!("executor_kind: {:?} is not known", self.executor_kind))?;
+            .ok_or_else(|| format!("executor_kind: {:?} is not known", &*self.executor_kind))?;
         Ok(Agent {
             spec: AgentSpec {
                 namespace: key.namespace.clone(),
                 id: key.id.clone(),
                 name: self.name.into(),
-                version: self.version.into(),
+                version: (*self.version).into(),
                 description: self.description.into(),
                 instructions: self.instructions.into(),
                 category: common.word(&self.category),
@@ -225,8 +226,8 @@ impl AgentRow {
                         example_queries: c.example_queries.into_iter().map(Into::into).collect(),
                     })
                     .collect(),
-                executor: Executor { kind, settings: common.text(&self.executor_settings.0) },
-                config: common.text(&self.config.0),
+                executor: Executor { kind, settings: common.text(&self.executor_settings) },
+                config: common.text(&self.config),
                 deprecated: deprecated
                     .map(|d| Deprecation { successor: d.successor.map(AgentId::from_stored), reason: d.reason.into() }),
             },

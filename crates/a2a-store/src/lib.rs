@@ -48,6 +48,7 @@ mod queue;
 mod round;
 mod sqlite;
 mod statement;
+mod stored_text;
 mod timing;
 mod workflow_commit;
 mod workflow_definition;

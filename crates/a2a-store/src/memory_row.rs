@@ -1,21 +1,22 @@
 //! Rows of memories and of what agents have experienced, and their way to the domain and back.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use a2a_core::ids::{Actor, AgentId, MemoryId, Namespace, RunId, StepName};
+use a2a_core::ids::{AgentId, MemoryId, Namespace, RunId, StepName};
 use a2a_core::json_text::JsonText;
 use a2a_core::memory::experience::{AgentExperience, CapabilityRecord, Personality};
 use a2a_core::memory::{Memory, MemorySpec, MemoryType, Provenance, Relation, Trust};
 use a2a_core::time::Timestamp;
 use diesel::deserialize::Queryable;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::agent_row::{StoredJson, StoredTime, stored_key};
+use crate::agent_row::{Common, StoredJson, StoredTime, stored_key};
 use crate::error::StoreError;
 use crate::memory_commit::hex;
 use crate::store::MemoryVersion;
+use crate::stored_text::{BriefText, SharedText};
 use crate::workflow_row::stored_hash;
 
 /// The columns of a [`MemoryRow`], of the table `m`.
@@ -41,35 +42,35 @@ pub(crate) use experience_columns;
 /// One row of `memories`, in the order of [`memory_columns`].
 #[derive(Debug, Queryable)]
 pub(crate) struct MemoryRow {
-    pub(crate) id: String,
-    namespace: String,
-    kind: String,
-    content: String,
+    id: SharedText,
+    namespace: BriefText,
+    kind: BriefText,
+    content: SharedText,
     data: Option<StoredJson>,
-    tags: StoredJson,
+    tags: BriefText,
     importance: f32,
     decay: f32,
     expires_at: Option<StoredTime>,
-    key: Option<String>,
-    agent: Option<String>,
-    session: Option<String>,
-    user_name: Option<String>,
-    run_id: Option<String>,
-    step: Option<String>,
-    supersedes: StoredJson,
-    relations: StoredJson,
-    author: String,
-    trust: String,
-    derived_from: StoredJson,
+    key: Option<SharedText>,
+    agent: Option<SharedText>,
+    session: Option<SharedText>,
+    user_name: Option<SharedText>,
+    run_id: Option<SharedText>,
+    step: Option<SharedText>,
+    supersedes: BriefText,
+    relations: BriefText,
+    author: BriefText,
+    trust: BriefText,
+    derived_from: BriefText,
     content_hash: Vec<u8>,
     frequency: i64,
     accesses: i64,
     last_accessed: StoredTime,
-    superseded_by: Option<String>,
+    superseded_by: Option<SharedText>,
     revision: i64,
     created_at: StoredTime,
     updated_at: StoredTime,
-    updated_by: String,
+    updated_by: BriefText,
     removed_at: Option<StoredTime>,
 }
 
@@ -80,11 +81,11 @@ struct StoredRelation {
 }
 
 /// Most lists are empty, and need no parser.
-fn list<T: DeserializeOwned>(json: &StoredJson) -> Result<Vec<T>, serde_json::Error> {
-    if json.0 == "[]" { Ok(Vec::new()) } else { serde_json::from_str(&json.0) }
+fn list<'j, T: Deserialize<'j>>(json: &'j str) -> Result<Vec<T>, serde_json::Error> {
+    if json == "[]" { Ok(Vec::new()) } else { serde_json::from_str(json) }
 }
 
-fn memory_ids(json: &StoredJson) -> Result<Box<[MemoryId]>, serde_json::Error> {
+fn memory_ids(json: &str) -> Result<Box<[MemoryId]>, serde_json::Error> {
     Ok(list::<String>(json)?.into_iter().map(MemoryId::from_stored).collect())
 }
 
@@ -94,34 +95,40 @@ fn count(number: i64) -> u32 {
 
 impl MemoryRow {
     pub(crate) fn into_version(self) -> Result<MemoryVersion, StoreError> {
+        self.into_version_with(&mut Common::default())
+    }
+
+    /// Like [`MemoryRow::into_version`], for one of many rows.
+    pub(crate) fn into_version_with(self, common: &mut Common) -> Result<MemoryVersion, StoreError> {
         let removed_at = self.removed_at.map(|time| time.0);
-        let id = self.id.clone();
-        match self.into_memory() {
+        let id = self.id.0.clone();
+        match self.into_memory(common) {
             Ok(memory) => Ok(MemoryVersion { memory: Arc::new(memory), removed_at }),
-            Err(reason) => Err(StoreError::Row { table: "memories", key: id, reason }),
+            Err(reason) => Err(StoreError::Row { table: "memories", key: id.to_string(), reason }),
         }
     }
 
-    fn into_memory(self) -> Result<Memory, String> {
-        let kind = MemoryType::from_name(&self.kind).ok_or_else(|| format!("kind: {:?}", self.kind))?;
-        let trust = Trust::from_name(&self.trust).ok_or_else(|| format!("trust: {:?}", self.trust))?;
+    fn into_memory(self, common: &mut Common) -> Result<Memory, String> {
+        let kind = MemoryType::from_name(&self.kind).ok_or_else(|| format!("kind: {:?}", &*self.kind))?;
+        let trust = Trust::from_name(&self.trust).ok_or_else(|| format!("trust: {:?}", &*self.trust))?;
         let wrong = |column: &'static str| move |error: serde_json::Error| format!("{column}: {error}");
         let relations: Vec<StoredRelation> = list(&self.relations).map_err(wrong("relations"))?;
+        let tags: Vec<Cow<'_, str>> = list(&self.tags).map_err(wrong("tags"))?;
         let spec = MemorySpec {
-            namespace: Namespace::from_stored(self.namespace),
+            namespace: Namespace::from_stored(common.word(&self.namespace)),
             kind,
-            content: self.content.into(),
+            content: self.content.0,
             data: self.data.map(|data| JsonText::from_stored(data.0)),
-            tags: list::<Arc<str>>(&self.tags).map_err(wrong("tags"))?.into(),
+            tags: tags.iter().map(|tag| common.word(tag)).collect(),
             importance: self.importance,
             decay: self.decay,
             expires_at: self.expires_at.map(|time| time.0),
-            key: self.key.map(Into::into),
-            agent: self.agent.map(AgentId::from_stored),
-            session: self.session.map(Into::into),
-            user: self.user_name.map(Into::into),
-            run: self.run_id.map(RunId::from_stored),
-            step: self.step.map(StepName::from_stored),
+            key: self.key.map(|text| text.0),
+            agent: self.agent.map(|text| AgentId::from_stored(text.0)),
+            session: self.session.map(|text| text.0),
+            user: self.user_name.map(|text| text.0),
+            run: self.run_id.map(|text| RunId::from_stored(text.0)),
+            step: self.step.map(|text| StepName::from_stored(text.0)),
             supersedes: memory_ids(&self.supersedes).map_err(wrong("supersedes"))?,
             relations: relations
                 .into_iter()
@@ -129,10 +136,10 @@ impl MemoryRow {
                 .collect(),
         };
         Ok(Memory {
-            id: MemoryId::from_stored(self.id),
+            id: MemoryId::from_stored(self.id.0),
             spec,
             provenance: Provenance {
-                author: Actor::new(&self.author),
+                author: common.actor(&self.author),
                 trust,
                 derived_from: memory_ids(&self.derived_from).map_err(wrong("derived_from"))?,
             },
@@ -140,11 +147,11 @@ impl MemoryRow {
             frequency: count(self.frequency),
             accesses: count(self.accesses),
             last_accessed: self.last_accessed.0,
-            superseded_by: self.superseded_by.map(MemoryId::from_stored),
+            superseded_by: self.superseded_by.map(|text| MemoryId::from_stored(text.0)),
             revision: self.revision,
             created_at: self.created_at.0,
             updated_at: self.updated_at.0,
-            updated_by: Actor::new(&self.updated_by),
+            updated_by: common.actor(&self.updated_by),
         })
     }
 }

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::workflow_rows::{by_id, by_pair, send, send_if, send_write};
 use super::{PgStatement, Postgres};
+use crate::agent_row::Common;
 use crate::agent_row::StoredTime;
 use crate::bisect::Bisect;
 use crate::error::StoreError;
@@ -166,7 +167,8 @@ impl Postgres {
                 .bind::<BigInt, _>(CHUNK_MEMORIES)
                 .rows(conn)
                 .await?;
-            rows.into_iter().map(MemoryRow::into_version).collect()
+            let mut common = Common::default();
+            rows.into_iter().map(|row| row.into_version_with(&mut common)).collect()
         })
         .await
     }

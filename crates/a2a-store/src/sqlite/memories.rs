@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::rows::{json_text, keys_json};
 use super::{Sqlite, SqliteStatement, now, with};
+use crate::agent_row::Common;
 use crate::bisect::Bisect;
 use crate::error::StoreError;
 use crate::memory_commit::{Applied, Locked, Round, Wanted, Writes};
@@ -137,7 +138,8 @@ impl Sqlite {
                 .bind::<Text, _>(after)
                 .bind::<BigInt, _>(CHUNK_MEMORIES)
                 .rows(conn)?;
-            rows.into_iter().map(MemoryRow::into_version).collect()
+            let mut common = Common::default();
+            rows.into_iter().map(|row| row.into_version_with(&mut common)).collect()
         })
         .await
     }

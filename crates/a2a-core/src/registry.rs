@@ -16,6 +16,7 @@ mod resolve;
 mod search;
 mod shard;
 mod stats;
+mod vectors;
 mod words;
 
 #[cfg(test)]
@@ -43,6 +44,7 @@ use self::search::{vector_of_agent, words_of_agent};
 use self::shard::Shard;
 use crate::agent::{Agent, AgentSpec};
 use crate::change::Committed;
+use crate::embedding::ModelVector;
 use crate::error::Problems;
 use crate::ids::{Actor, AgentKey, Namespace, Revision};
 use crate::json_text::JsonText;
@@ -53,6 +55,7 @@ pub use self::list::{Count, Facets, ListPage, ListQuery};
 pub use self::resolve::Resolved;
 pub use self::search::{AgentRanking, Factor, Hit, SearchPage, SearchQuery};
 pub use self::stats::RegistryStats;
+pub use self::vectors::{agent_passage, agent_passage_hash};
 pub use crate::index::Reading;
 
 /// The committed agents of all namespaces.
@@ -161,7 +164,7 @@ impl Registry {
                 if !self.is_news(&key, revision) {
                     return false;
                 }
-                self.take(&key);
+                let _of_no_use = self.take(&key);
                 self.forget_check(&key);
                 self.shards.entry(key.namespace).or_default().remember_removed(key.id, revision, now);
             }
@@ -177,17 +180,24 @@ impl Registry {
         let agent = self.sharing(agent);
         // The new values are acquired before the old ones are released, so that what stays the same is kept.
         self.acquire(&agent);
-        self.take(&agent.key());
-        self.shards.entry(agent.spec.namespace.clone()).or_default().insert(agent, reading);
+        let replaced = self.take(&agent.key());
+        // A change of anything else leaves the vector of what the model reads.
+        let of_model = replaced
+            .and_then(|(old, vector)| vector.filter(|_| agent_passage(&old.spec) == agent_passage(&agent.spec)));
+        let shard = self.shards.entry(agent.spec.namespace.clone()).or_default();
+        let id = agent.spec.id.clone();
+        shard.insert(agent, reading);
+        if let (Some(doc), Some(vector)) = (shard.doc(id.as_str()), of_model) {
+            shard.texts.model.set(doc, &vector);
+        }
         self.len += 1;
     }
 
-    fn take(&mut self, key: &AgentKey) {
-        let taken = self.shards.get_mut(&key.namespace).and_then(|shard| shard.take(key.id.as_str()));
-        if let Some(agent) = taken {
-            self.release(&agent);
-            self.len -= 1;
-        }
+    fn take(&mut self, key: &AgentKey) -> Option<(Arc<Agent>, Option<ModelVector>)> {
+        let taken = self.shards.get_mut(&key.namespace).and_then(|shard| shard.take(key.id.as_str()))?;
+        self.release(&taken.0);
+        self.len -= 1;
+        Some(taken)
     }
 
     /// The agent with its texts replaced by equal ones that are shared already.
@@ -250,7 +260,7 @@ impl Registry {
     /// Drops whatever is known of an agent, its removal too, so that any state of it is news. For a database that has
     /// gone back, as after a restore.
     pub fn forget(&mut self, key: &AgentKey) {
-        self.take(key);
+        let _of_no_use = self.take(key);
         self.forget_check(key);
         if let Some(shard) = self.shards.get_mut(&key.namespace) {
             shard.forget_removed(key.id.as_str());

@@ -301,11 +301,14 @@ async fn embeddings(hub: &Hub) -> Option<Check> {
     let start = Instant::now();
     let read = hub.embedding_probe().await?;
     let (took, stats) = (start.elapsed(), hub.embedding_stats()?);
-    let counts = format!("{}; {} memories read, {} waiting", stats.model, stats.read, stats.waiting);
+    let counts = format!(
+        "{}; {} memories read, {} waiting; {} agents read, {} waiting",
+        stats.model, stats.read, stats.waiting, stats.agents_read, stats.agents_waiting
+    );
     Some(match read {
         Ok(dimensions) => Check::ok(NAME, format!("{counts}; {dimensions} dimensions, a question in {}", shown(took))),
         Err(error) => Check::warn(NAME, "failed", format!("{counts}; {error}"))
-            .next("look at A2A_EMBEDDINGS_URL, _MODEL and _KEY; until it works recall uses the built-in table"),
+            .next("look at A2A_EMBEDDINGS_URL, _MODEL and _KEY; until it works the built-in table is used"),
     })
 }
 

@@ -1,10 +1,10 @@
-//! Vectors of memories by a model that the operator has chosen, in the place of the built-in table.
+//! Vectors of memories and agents by a model that the operator has chosen, in the place of the built-in table.
 //!
 //! - `Embedder` turns texts into vectors: `external` asks an endpoint that speaks the protocol of OpenAI, `local`
 //!   runs a model in this process.
-//! - `reader` has the model read memories in the background, in one process at a time, and keeps the vectors in the
+//! - `reader` has the model read memories and agents in the background, in one process at a time, and keeps the vectors in the
 //!   database, from where every process has them. Nothing that is stored waits for it.
-//! - `questions` has it read what recall is asked, within a short time; without an answer recall uses the table.
+//! - `questions` has it read what recall and search are asked, within a short time; without an answer they use the table.
 
 mod external;
 #[cfg(feature = "local-model")]
@@ -28,7 +28,7 @@ use self::questions::Questions;
 #[cfg(feature = "local-model")]
 pub use a2a_model::ModelFolder;
 
-/// Which model reads memories.
+/// Which model reads memories and agents.
 #[derive(Debug, Clone)]
 pub enum EmbedderSettings {
     /// One behind an endpoint.
@@ -132,6 +132,10 @@ pub struct EmbeddingStats {
     pub waiting: usize,
     /// Of those the ones that it does not take.
     pub refused: usize,
+    /// Agents that it has read.
+    pub agents_read: usize,
+    /// Agents that it has still to read.
+    pub agents_waiting: usize,
     /// What went wrong the last time, while it lasts.
     pub last_error: Option<String>,
 }
@@ -162,13 +166,15 @@ impl Embeddings {
         &self.name
     }
 
-    /// What is known of it, with the counts of what it has read and of all memories.
-    pub(crate) fn stats(&self, read: usize, all: usize) -> EmbeddingStats {
+    /// What is known of it, with how many memories and agents it has read of how many.
+    pub(crate) fn stats(&self, (read, all): (usize, usize), (agents_read, agents): (usize, usize)) -> EmbeddingStats {
         EmbeddingStats {
             model: self.name.to_string(),
             read,
             waiting: all.saturating_sub(read),
-            refused: self.refused.lock().len(),
+            agents_read,
+            agents_waiting: agents.saturating_sub(agents_read),
+            refused: self.refused.lock().iter().filter(|item| matches!(item, reader::Item::Memory(_))).count(),
             last_error: self.last_error.lock().clone(),
         }
     }

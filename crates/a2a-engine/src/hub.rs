@@ -18,7 +18,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use a2a_core::ids::Namespace;
-use a2a_core::registry::Registry;
 use a2a_store::error::StoreError;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
 use a2a_store::memory_view::MemoryView;
@@ -117,7 +116,7 @@ impl Hub {
         let model = embeddings.as_ref().map(|embeddings| embeddings.name().clone());
         let inner = Arc::new(Inner {
             config,
-            cache: Arc::new(Cache::new(Registry::new())),
+            cache: Arc::new(Cache::of_model(model.clone())),
             workflows: Arc::default(),
             memories: Arc::new(MemoryView::of_model(model)),
             recalled: recall::RecalledTexts::default(),
@@ -285,6 +284,7 @@ async fn run(inner: Arc<Inner>) {
         let reader = Reader::new(
             embeddings.clone(),
             store.clone(),
+            inner.cache.clone(),
             inner.memories.clone(),
             committed.clone(),
             inner.shutdown.clone(),

@@ -21,12 +21,14 @@ use a2a_core::ids::{AgentKey, MemoryId, Namespace, Revision, RunId, WorkflowId, 
 use a2a_core::memory::experience::AgentExperience;
 use a2a_core::registry::{Prepared, Registry};
 use a2a_core::time::Timestamp;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use crate::agent_cache::Cache;
 use crate::agent_check::StoredCheck;
 use crate::agent_row::stored_key;
+use crate::agent_vectors;
 use crate::check_feed;
 use crate::error::StoreError;
 use crate::in_order::in_order;
@@ -56,9 +58,6 @@ pub const STALE_AFTER: Duration = Duration::from_millis(1_000);
 const REMEMBER_REMOVED: Duration = Duration::from_secs(600);
 const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The registry in memory, shared by readers, the writer and the feed. Held for microseconds, never while waiting.
-pub type Cache = RwLock<Registry>;
-
 /// One row of the change log.
 #[derive(Debug, Clone)]
 pub(crate) enum FeedRow {
@@ -66,6 +65,8 @@ pub(crate) enum FeedRow {
     Agent(AgentKey, Revision),
     /// A contact with an agent was noted.
     AgentCheck(AgentKey, Revision),
+    /// A model has read an agent.
+    AgentEmbedding(AgentKey),
     /// A workflow was written or removed.
     Workflow(WorkflowKey, Revision),
     /// A run was made or has changed.
@@ -85,6 +86,7 @@ impl FeedRow {
     pub(crate) fn stored(entity: &str, namespace: String, id: String, revision: Revision, op: &str) -> Option<Self> {
         match entity {
             "agent" => Some(Self::Agent(stored_key(namespace, id), revision)),
+            "agent_embedding" => Some(Self::AgentEmbedding(stored_key(namespace, id))),
             "agent_check" => Some(Self::AgentCheck(stored_key(namespace, id), revision)),
             "workflow" => {
                 let key = WorkflowKey { namespace: Namespace::from_stored(namespace), id: WorkflowId::from_stored(id) };
@@ -360,13 +362,13 @@ async fn follow(
         check_feed::apply(cache, std::mem::take(&mut snapshot.checks));
         workflow_feed::load(workflows, snapshot);
         status.loaded.send_replace(LoadState::Loaded);
-        let (cache, status, shutdown) = (cache.clone(), status.clone(), shutdown.clone());
+        let shutdown = shutdown.clone();
         // It ends by itself, and early at shutdown; nobody has to wait for it but searches.
         tokio::task::spawn_blocking({
-            let shutdown = shutdown.clone();
+            let (cache, status, shutdown) = (cache.clone(), status.clone(), shutdown.clone());
             move || make_searchable(&cache, &status, &shutdown)
         });
-        tokio::spawn(memory_feed::load_all(store.clone(), memories.clone(), shutdown));
+        tokio::spawn(memory_feed::load_all(store.clone(), cache.clone(), memories.clone(), shutdown));
     }
     status.fresh(before);
     let mut forgotten = Instant::now();
@@ -386,6 +388,8 @@ async fn follow(
                 apply_changes(&mut session, cache, &rows).await?;
                 // Ordering: after the agents, because what is older than the agent is refused.
                 check_feed::apply_changes(&mut session, cache, &rows).await?;
+                // Ordering: after the agents, because a vector of one that is not there is dropped.
+                agent_vectors::apply(store, cache, &rows).await?;
                 memory_feed::apply_changes(&mut session, memories, &rows).await?;
                 // Ordering: after the memories, because a vector of one that is not there is dropped.
                 memory_feed::apply_vectors(store, memories, &rows).await?;
@@ -415,6 +419,7 @@ async fn reconcile_all(
 ) -> Result<(), StoreError> {
     let before = memory_feed::known(memories);
     reconcile(session, cache, workflows, status).await?;
+    agent_vectors::adopt(store, cache).await?;
     memory_feed::reconcile(store, memories, &before).await
 }
 
@@ -463,7 +468,7 @@ pub(crate) fn apply(cache: &Cache, prepared: impl IntoIterator<Item = Prepared>)
         // Collected first: reading words while holding the lock would keep readers waiting.
         let some: Vec<Prepared> = prepared.by_ref().take(APPLY_AGENTS_MAX).collect();
         if some.is_empty() {
-            return;
+            return cache.changed();
         }
         let (mut cache, now) = (cache.write(), now());
         for state in some {
@@ -580,6 +585,7 @@ async fn reconcile_agents(
         for version in rows.into_iter().filter(|version| version.removed_at.is_none()) {
             cache.apply(Committed::Agent(version.agent), now());
         }
+        drop(cache);
     }
     Ok(())
 }

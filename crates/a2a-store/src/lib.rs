@@ -18,6 +18,7 @@
 //!   row in `applied_ops` too, and so has a claim that was given back or has failed. Other commands about runs and contacts
 //!   with agents need none, because each can be sent twice without being done twice.
 
+pub mod agent_cache;
 pub mod clock;
 pub mod database_url;
 pub mod error;
@@ -35,6 +36,7 @@ pub mod writer;
 
 mod agent_check;
 mod agent_row;
+mod agent_vectors;
 mod batch_writer;
 mod bisect;
 mod check_feed;

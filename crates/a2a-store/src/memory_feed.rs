@@ -13,6 +13,8 @@ use a2a_core::memory::recall::CommittedMemory;
 use a2a_core::time::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use crate::agent_cache::Cache;
+use crate::agent_vectors;
 use crate::error::StoreError;
 use crate::feed::{FETCH_KEYS_MAX, FeedRow, FeedSession};
 use crate::memory_view::MemoryView;
@@ -26,7 +28,7 @@ fn committed(version: MemoryVersion) -> CommittedMemory {
 }
 
 /// Loads everything, and tries again until it is there.
-pub(crate) async fn load_all(store: Store, view: Arc<MemoryView>, shutdown: CancellationToken) {
+pub(crate) async fn load_all(store: Store, agents: Arc<Cache>, view: Arc<MemoryView>, shutdown: CancellationToken) {
     const RETRY: Duration = Duration::from_millis(250);
     loop {
         let loaded = tokio::select! {
@@ -48,14 +50,19 @@ pub(crate) async fn load_all(store: Store, view: Arc<MemoryView>, shutdown: Canc
         let (view, shutdown) = (view.clone(), shutdown.clone());
         move || view.make_searchable(&shutdown)
     });
-    // Recall works without.
-    while let Err(error) = adopt_vectors(&store, &view).await {
+    // Search and recall work without.
+    while let Err(error) = adopt_all_vectors(&store, &agents, &view).await {
         tracing::warn!(%error, "the vectors of the model can't be loaded; trying again");
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(RETRY) => {}
         }
     }
+}
+
+async fn adopt_all_vectors(store: &Store, agents: &Cache, view: &MemoryView) -> Result<(), StoreError> {
+    agent_vectors::adopt(store, agents).await?;
+    adopt_vectors(store, view).await
 }
 
 /// Reads chunk after chunk, while another thread puts the one before into the index.

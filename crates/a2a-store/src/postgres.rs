@@ -500,6 +500,7 @@ impl Postgres {
                 PgStatement::<()>::new(sql).bind::<BigInt, _>(millis(age)).run(conn).await?;
             }
             agent_checks::prune(conn).await?;
+            embeddings::prune(conn).await?;
             for _ in 0..PRUNE_ROUNDS_MAX {
                 if workflows::prune_runs(conn, millis(keep.runs)).await? == Pruned::All {
                     break;

@@ -263,6 +263,7 @@ impl Sqlite {
                     .execute(conn)?;
                 diesel::delete(tool_usage::table.filter(tool_usage::at.lt(before(keep.tool_usage)))).execute(conn)?;
                 agent_checks::prune_in_txn(conn)?;
+                embeddings::prune_in_txn(conn)?;
                 Ok::<_, StoreError>(())
             })?;
             for _ in 0..PRUNE_ROUNDS_MAX {

@@ -42,6 +42,8 @@ operations! {
     EmbeddingRelease "embedding_release",
     MemoryVectorsPut "memory_vectors_put",
     MemoryVectorsRead "memory_vectors_read",
+    AgentVectorsPut "agent_vectors_put",
+    AgentVectorsRead "agent_vectors_read",
     EmbeddingModelsPrune "embedding_models_prune",
     Health "health",
     Prune "prune",

@@ -105,6 +105,7 @@ fn wanted(cache: &WorkflowCache, rows: &[FeedRow]) -> Wanted {
         match row {
             FeedRow::Agent(..)
             | FeedRow::AgentCheck(..)
+            | FeedRow::AgentEmbedding(_)
             | FeedRow::Memory(..)
             | FeedRow::MemoryEmbedding(_)
             | FeedRow::Personality(..) => {}

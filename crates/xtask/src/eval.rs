@@ -81,9 +81,7 @@ impl Bench {
     }
 
     /// Has a model read all memories and questions.
-    fn read_by(&mut self, folder: &Path) -> Result<(), String> {
-        let folder = ModelFolder::open(folder)?;
-        let model = Model::load(&folder)?;
+    fn read_by(&mut self, model: &Model, name: &str) -> Result<(), String> {
         let start = Instant::now();
         for memory in &self.corpus.memories {
             self.index.set_model_vector(memory.id.as_str(), &model.embed(passage(&memory.spec))?);
@@ -95,7 +93,7 @@ impl Bench {
         let mean = |took: Duration, count: usize| took.as_secs_f64() * 1_000.0 / count.max(1) as f64;
         let (memories, questions) =
             (mean(memories, self.corpus.memories.len()), mean(start.elapsed(), self.corpus.questions.len()));
-        println!("# Model {}: {memories:.1} ms per memory, {questions:.1} ms per question", folder.name());
+        println!("# Model {}: {memories:.1} ms per memory, {questions:.1} ms per question", name);
         Ok(())
     }
 
@@ -172,14 +170,18 @@ pub(crate) fn run(args: &[String]) -> Result<bool, String> {
     if !a2a_core::embedding::is_available() {
         return Err("a2a-core was built without its table; build it with the feature `embedding`".to_owned());
     }
-    let (mut bench, agents) = (Bench::new()?, Agents::read()?);
+    let (mut bench, mut agents) = (Bench::new()?, Agents::read()?);
     if model.is_some() {
-        bench.read_by(Path::new(folder.ok_or("--model needs the folder of a model")?))?;
+        let folder = ModelFolder::open(Path::new(folder.ok_or("--model needs the folder of a model")?))?;
+        let model = Model::load(&folder)?;
+        bench.read_by(&model, folder.name())?;
+        agents.read_by(&model)?;
         if args.iter().any(|arg| arg == "--tune") {
             tune::run_model(&bench);
+            agents.tune_model();
             return Ok(true);
         }
-        return Ok(run_model(&bench));
+        return Ok(run_model(&bench) & agents.print_model());
     }
     if args.iter().any(|arg| arg == "--tune") {
         tune::run(&bench);

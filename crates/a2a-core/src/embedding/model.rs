@@ -226,6 +226,22 @@ impl ModelVectors {
         }
     }
 
+    /// Brings what the table says of documents that have no vector to the scale of what the model says of the others: the
+    /// best of each count the same. `floors` are the least that each is measured against, first that of the model.
+    pub(crate) fn bring_together(
+        &self,
+        docs: impl Iterator<Item = Doc> + Clone,
+        similar: &mut [f32],
+        (mut by_model, mut by_table): (f32, f32),
+    ) {
+        for (doc, similar) in docs.clone().zip(similar.iter()) {
+            let highest = if self.has(doc) { &mut by_model } else { &mut by_table };
+            *highest = highest.max(*similar);
+        }
+        let others = docs.zip(similar).filter(|(doc, _)| !self.has(*doc));
+        others.for_each(|(_, similar)| *similar *= by_model / by_table);
+    }
+
     /// Gives documents new numbers in the same order and drops those that get none.
     pub(crate) fn renumber(&mut self, new: impl Fn(Doc) -> Option<Doc>) {
         let old = std::mem::take(self);

@@ -65,6 +65,12 @@ impl Texts {
         self.read += 1;
     }
 
+    /// Those that the model has made no vector of, the last ones first.
+    pub(crate) fn without_model_vector<'d, T>(&self, docs: &'d [Option<T>]) -> impl Iterator<Item = &'d T> {
+        let numbered = (0..Doc::try_from(docs.len()).unwrap_or(Doc::MAX)).zip(docs).rev();
+        numbered.filter(|(doc, _)| !self.model.has(*doc)).filter_map(|(_, document)| document.as_ref())
+    }
+
     /// Takes a document out, whose words are read again if they had been, and returns the vector that the model had made
     /// of it.
     pub(crate) fn take(&mut self, doc: Doc, words: impl FnOnce() -> Analysis) -> Option<ModelVector> {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::fixtures::{AgentBuilder, agent, key};
-use super::{AgentRanking, Count, Filters, ListQuery, Registry, SearchQuery};
+use super::{AgentRanking, Count, Filters, ListQuery, Registry, SearchQuery, agent_passage, agent_passage_hash};
 use crate::agent::Agent;
 use crate::change::Committed;
+use crate::embedding::ModelVector;
 use crate::ids::{Namespace, Revision};
 use crate::time::Timestamp;
 
@@ -67,6 +68,12 @@ enum Operation {
         id: usize,
     },
     ForgetRemoved,
+    /// The model has read the agent: as it is, or as it was before.
+    Read {
+        id: usize,
+        towards: usize,
+        is_late: bool,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -126,14 +133,24 @@ fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         8 => (id.clone(), -2..4i64, content()).prop_map(|(id, ahead, content)| Operation::Put { id, ahead, content }),
         3 => (id.clone(), -1..3i64).prop_map(|(id, ahead)| Operation::Remove { id, ahead }),
-        1 => id.prop_map(|id| Operation::Forget { id }),
+        1 => id.clone().prop_map(|id| Operation::Forget { id }),
         1 => Just(Operation::ForgetRemoved),
+        4 => (id, 0..WORDS.len(), prop::bool::weighted(0.1))
+            .prop_map(|(id, towards, is_late)| Operation::Read { id, towards, is_late }),
     ]
+}
+
+/// A direction for each of a few words.
+fn by_model(towards: usize) -> ModelVector {
+    let direction: Vec<f32> = (0..70).map(|place| if place % WORDS.len() == towards { 1.0 } else { 0.1 }).collect();
+    ModelVector::of(&direction).unwrap()
 }
 
 #[derive(Default)]
 struct Model {
     live: BTreeMap<String, Arc<Agent>>,
+    /// What the model has read of the live ones.
+    read: BTreeMap<String, ModelVector>,
     removed: BTreeMap<String, (Revision, Timestamp)>,
 }
 
@@ -152,7 +169,11 @@ impl Model {
                 assert_eq!(registry.apply(Committed::Agent(Arc::clone(&agent)), now), is_news);
                 if is_news {
                     self.removed.remove(id);
-                    self.live.insert(id.to_owned(), agent);
+                    let passage = agent_passage(&agent.spec);
+                    let old = self.live.insert(id.to_owned(), agent);
+                    if old.is_none_or(|old| agent_passage(&old.spec) != passage) {
+                        self.read.remove(id);
+                    }
                 }
             }
             Operation::Remove { id, ahead } => {
@@ -162,18 +183,30 @@ impl Model {
                 assert_eq!(registry.apply(Committed::Removed(key(id), revision), now), is_news);
                 if is_news {
                     self.live.remove(id);
+                    self.read.remove(id);
                     self.removed.insert(id.to_owned(), (revision, now));
                 }
             }
             Operation::Forget { id } => {
                 registry.forget(&key(IDS[*id]));
                 self.live.remove(IDS[*id]);
+                self.read.remove(IDS[*id]);
                 self.removed.remove(IDS[*id]);
             }
             Operation::ForgetRemoved => {
                 let before = Timestamp(now.0 - 5);
                 registry.forget_removed_before(before);
                 self.removed.retain(|_, (_, applied)| *applied >= before);
+            }
+            Operation::Read { id, towards, is_late } => {
+                let (id, vector) = (IDS[*id], by_model(*towards));
+                let passage = self.live.get(id).map(|agent| agent_passage(&agent.spec)).unwrap_or_default();
+                let of = agent_passage_hash(if *is_late { "what it was before" } else { &passage });
+                let is_taken = self.live.contains_key(id) && !is_late;
+                assert_eq!(registry.set_model_vector(&key(id), &of, &vector), is_taken);
+                if is_taken {
+                    self.read.insert(id.to_owned(), vector);
+                }
             }
         }
     }
@@ -224,6 +257,10 @@ impl Model {
         // In another order than that of the changes, which must not matter.
         for agent in self.live.values().rev() {
             registry.apply(Committed::Agent(Arc::clone(agent)), Timestamp(0));
+        }
+        for (id, vector) in &self.read {
+            let of = agent_passage_hash(&agent_passage(&self.live[id].spec));
+            assert!(registry.set_model_vector(&key(id), &of, vector));
         }
         registry
     }
@@ -305,6 +342,9 @@ fn check_searches(registry: &Registry, model: &Model) {
         for include_disabled in [false, true] {
             let query = SearchQuery { query: query.into(), include_disabled, limit: 50, ..SearchQuery::default() };
             assert_eq!(registry.search(&query).unwrap(), rebuilt.search(&query).unwrap(), "{query:?}");
+            let meaning = Some(Arc::new(by_model(query.query.len() % WORDS.len())));
+            let query = SearchQuery { meaning, ..query };
+            assert_eq!(registry.search(&query).unwrap(), rebuilt.search(&query).unwrap(), "by the model: {query:?}");
         }
         let text = ListQuery { text: Some(query.into()), limit: 50, ..ListQuery::default() };
         assert_eq!(registry.list(&text).unwrap(), rebuilt.list(&text).unwrap(), "{query:?}");
@@ -335,6 +375,11 @@ fn check_searches(registry: &Registry, model: &Model) {
         registry.shards.get(&Namespace::default()).map_or((0, 0), |shard| shard.texts.words.sizes())
     };
     assert_eq!(sizes(registry), sizes(&rebuilt));
+    assert_eq!(registry.model_vectors(), model.read.len());
+    for id in model.live.keys() {
+        assert_eq!(registry.has_model_vector(&key(id)), model.read.contains_key(id), "{id}");
+    }
+    assert_eq!(registry.without_model_vector().count(), model.live.len() - model.read.len());
     assert_eq!((registry.texts.len(), registry.actors.len()), (rebuilt.texts.len(), rebuilt.actors.len()));
 }
 

@@ -16,7 +16,7 @@ use self::rank::Rank;
 use super::filter::Filters;
 use super::shard::Shard;
 use crate::agent::Agent;
-use crate::embedding::embed;
+use crate::embedding::{ModelVector, embed};
 use crate::error::Problems;
 use crate::ids::{AgentId, Namespace};
 use crate::index::Doc;
@@ -46,6 +46,8 @@ pub struct SearchQuery {
     pub factors: Arc<HashMap<AgentId, Factor>>,
     /// How much words and meaning count.
     pub ranking: AgentRanking,
+    /// The vector of the query by the model whose vectors the registry has. Without it the table alone tells of meaning.
+    pub meaning: Option<Arc<ModelVector>>,
 }
 
 /// Moves an agent that was found by words or meaning a little up or down. An agent that is named exactly stays first.
@@ -95,11 +97,16 @@ impl Shard {
         let hash = query.hash();
         let after = query.cursor.as_deref().map(|cursor| read_hits_cursor(cursor, hash)).transpose()?;
         let named = self.named(query.query.trim());
+        let model = &self.texts.model;
+        let meaning = query.meaning.as_deref().filter(|vector| model.fits(vector) && query.ranking.model > 0.0);
+        // With every agent read by the model there is nothing to ask the table for.
+        let is_read = meaning.is_some() && model.count() == self.len();
         let rank = Rank {
             shard: self,
             query,
             words: self.texts.words.words_of(&query.query, self.len()),
-            vector: (query.ranking.semantic > 0.0).then(|| embed(&query.query)).flatten(),
+            vector: (query.ranking.semantic > 0.0 && !is_read).then(|| embed(&query.query)).flatten(),
+            meaning,
             named: &named,
         };
         let limit = query.limit.min(PAGE_ROWS_MAX);

@@ -9,6 +9,7 @@ use std::hash::BuildHasher as _;
 
 use crate::agent::{Agent, ExecutorKind};
 use crate::agent_check::{AgentCheck, AgentStatus};
+use crate::embedding::ModelVector;
 use crate::ids::{AgentId, Revision};
 use crate::index::keys::{KeyIndex, folded};
 use crate::index::{Doc, Reading, Texts};
@@ -89,6 +90,11 @@ impl Shard {
     /// Document numbers are below this.
     pub(super) fn end(&self) -> usize {
         self.docs.len()
+    }
+
+    /// All document numbers, used or not.
+    pub(super) fn docs(&self) -> impl Iterator<Item = Doc> + Clone + use<> {
+        0..Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX)
     }
 
     /// Whether it holds neither agents nor memories of removed ones.
@@ -190,6 +196,11 @@ impl Shard {
         self.texts.read_next(&self.docs, agent, reading);
     }
 
+    /// Those that the model has made no vector of, the last ones first.
+    pub(super) fn without_model_vector(&self) -> impl Iterator<Item = &Arc<Agent>> {
+        self.texts.without_model_vector(&self.docs)
+    }
+
     /// Adds an agent whose id is not live. Search learns of it later when it was not read, or when others have to be read
     /// first.
     pub(super) fn insert(&mut self, agent: Arc<Agent>, reading: Option<&Reading>) {
@@ -222,8 +233,8 @@ impl Shard {
         self.docs.push(Some(agent));
     }
 
-    /// Takes an agent out of everything.
-    pub(super) fn take(&mut self, id: &str) -> Option<Arc<Agent>> {
+    /// Takes an agent out of everything, and returns it with the vector that the model had made of it.
+    pub(super) fn take(&mut self, id: &str) -> Option<(Arc<Agent>, Option<ModelVector>)> {
         let (doc, _) = self.by_id.remove(id)?;
         self.ordered.remove(id);
         let agent = self.docs.get_mut(doc as usize)?.take()?;
@@ -239,14 +250,14 @@ impl Shard {
         for capability in &spec.capabilities {
             self.capabilities.remove(&capability.name, doc);
         }
-        let _of_model = self.texts.take(doc, || super::search::words_of_agent(spec));
+        let of_model = self.texts.take(doc, || super::search::words_of_agent(spec));
         if let Some(flags) = self.flags.get_mut(doc as usize) {
             if let Some(count) = self.flag_counts.get_mut(&flags.0) {
                 *count -= 1;
             }
             *flags = Flags::default();
         }
-        Some(agent)
+        Some((agent, of_model))
     }
 
     /// Remembers a removal, so that an older put that comes late does not bring the agent back.

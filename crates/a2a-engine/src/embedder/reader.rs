@@ -1,4 +1,4 @@
-//! Has the model read memories, in the background.
+//! Has the model read memories and agents, in the background.
 //!
 //! What has no vector is known from memory; the database says whose turn it is and what others have read since. A
 //! vector is put into the database first and into memory after; the change log tells other processes.
@@ -7,10 +7,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use a2a_core::agent::{Agent, ContentHash};
 use a2a_core::embedding::ModelVector;
-use a2a_core::ids::MemoryId;
+use a2a_core::ids::{AgentKey, MemoryId};
+use a2a_core::memory::Memory;
 use a2a_core::memory::recall::passage;
+use a2a_core::registry::{agent_passage, agent_passage_hash};
+use a2a_store::agent_cache::AgentVector;
 use a2a_store::error::StoreError;
+use a2a_store::feed::Cache;
 use a2a_store::memory_view::MemoryView;
 use a2a_store::store::Store;
 use tokio::sync::Notify;
@@ -27,13 +32,13 @@ const TURN_LEFT: Duration = Duration::from_secs(45);
 const REQUEST_LIMIT: Duration = Duration::from_secs(40);
 /// While it is another process' turn, this one looks again so often.
 const OTHERS_TURN: Duration = Duration::from_secs(2);
-/// Several memories that come shortly after each other are read together.
+/// What comes shortly after each other is read together.
 const GATHER: Duration = Duration::from_millis(30);
-/// How much of a memory is read. Models read some hundred words, or a few thousand.
+/// How much of a memory or an agent is read. Models read some hundred words, or a few thousand.
 const TEXT_BYTES_MAX: usize = 8 * 1024;
 /// How much of one that was refused, probably for its length.
 const SHORT_TEXT_BYTES_MAX: usize = 1_000;
-/// Memories that were refused and are not tried again by this process.
+/// What was refused and is not tried again by this process.
 const REFUSED_MAX: usize = 10_000;
 /// How often a process says that it uses its model, and cleans up after others.
 const USED_EVERY: Duration = Duration::from_secs(10 * 60);
@@ -46,13 +51,32 @@ const RETRY_MAX: Duration = Duration::from_secs(60);
 const RETRY_DENIED: Duration = Duration::from_secs(60);
 const RELEASE_LIMIT: Duration = Duration::from_millis(300);
 
-/// Memories that the model does not take.
-pub(super) type Refused = HashSet<MemoryId>;
+/// What the model does not take.
+pub(super) type Refused = HashSet<Item>;
+
+/// Something that the model reads.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Item {
+    /// What a memory says never changes.
+    Memory(MemoryId),
+    /// An agent as it is, by the hash of its passage.
+    Agent(AgentKey, ContentHash),
+}
+
+impl std::fmt::Display for Item {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory(id) => id.fmt(f),
+            Self::Agent(key, _) => key.fmt(f),
+        }
+    }
+}
 
 /// The background task and what it works with.
 pub(crate) struct Reader {
     embeddings: Arc<Embeddings>,
     store: Store,
+    agents: Arc<Cache>,
     view: Arc<MemoryView>,
     /// Tells the feed that there is something to announce.
     committed: Arc<Notify>,
@@ -66,8 +90,50 @@ pub(crate) struct Reader {
 
 /// What is to be read.
 struct Passage {
-    id: MemoryId,
+    item: Item,
     text: String,
+}
+
+impl Passage {
+    fn of_memory(memory: &Arc<Memory>) -> Self {
+        Self { item: Item::Memory(memory.id.clone()), text: cut(passage(&memory.spec), TEXT_BYTES_MAX).to_owned() }
+    }
+
+    fn of_agent(agent: &Arc<Agent>) -> Self {
+        let passage = agent_passage(&agent.spec);
+        let item = Item::Agent(agent.key(), agent_passage_hash(&passage));
+        Self { item, text: cut(&passage, TEXT_BYTES_MAX).to_owned() }
+    }
+}
+
+/// What the model has made of some of it.
+#[derive(Default)]
+struct Vectors {
+    memories: Vec<(MemoryId, ModelVector)>,
+    agents: Vec<AgentVector>,
+}
+
+impl Vectors {
+    fn of(read: impl Iterator<Item = (Item, ModelVector)>) -> Self {
+        let mut vectors = Self::default();
+        for (item, vector) in read {
+            match item {
+                Item::Memory(id) => vectors.memories.push((id, vector)),
+                Item::Agent(key, passage_hash) => vectors.agents.push(AgentVector { key, passage_hash, vector }),
+            }
+        }
+        vectors
+    }
+
+    fn first(&self) -> Option<&ModelVector> {
+        let of_agents = || self.agents.first().map(|agent| &agent.vector);
+        self.memories.first().map(|(_, vector)| vector).or_else(of_agents)
+    }
+
+    fn items(&self) -> HashSet<Item> {
+        let memories = self.memories.iter().map(|(id, _)| Item::Memory(id.clone()));
+        memories.chain(self.agents.iter().map(|agent| Item::Agent(agent.key.clone(), agent.passage_hash))).collect()
+    }
 }
 
 /// What a round has found.
@@ -94,17 +160,29 @@ impl Reader {
     pub(crate) fn new(
         embeddings: Arc<Embeddings>,
         store: Store,
+        agents: Arc<Cache>,
         view: Arc<MemoryView>,
         committed: Arc<Notify>,
         shutdown: CancellationToken,
     ) -> Self {
         let holder = uuid::Uuid::new_v4().to_string();
-        Self { embeddings, store, view, committed, shutdown, holder, turn_until: None, used_at: None, pruned_at: None }
+        Self {
+            embeddings,
+            store,
+            agents,
+            view,
+            committed,
+            shutdown,
+            holder,
+            turn_until: None,
+            used_at: None,
+            pruned_at: None,
+        }
     }
 
     /// Reads what there is to read until the process ends.
     pub(crate) async fn run(mut self) {
-        let (shutdown, view) = (self.shutdown.clone(), self.view.clone());
+        let (shutdown, view, agents) = (self.shutdown.clone(), self.view.clone(), self.agents.clone());
         let mut loaded = view.loaded();
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -125,6 +203,7 @@ impl Reader {
                     tokio::select! {
                         () = shutdown.cancelled() => break,
                         () = view.news() => GATHER,
+                        () = agents.news() => GATHER,
                         () = tokio::time::sleep(USED_EVERY) => continue,
                     }
                 }
@@ -149,7 +228,7 @@ impl Reader {
         let mut last = self.embeddings.last_error.lock();
         // Once for each reason: an outage may last, and the log of a client is read by people.
         if last.as_ref() != Some(&text) {
-            tracing::warn!(%error, %model, "memories are not read by the model now; recall uses the table for them");
+            tracing::warn!(%error, %model, "memories and agents are not read by the model now; the table is used for them");
             *last = Some(text);
         }
         match error {
@@ -170,17 +249,17 @@ impl Reader {
         if batch.is_empty() {
             return self.clean_up().await;
         }
-        if !self.take_turn().await? {
+        let is_own_turn = self.take_turn().await?;
+        // Another process may have had its turn since this one has heard of it.
+        let there = self.stored(&model, &batch).await?;
+        self.check_dimensions(there.first())?;
+        self.show(&there);
+        if !is_own_turn {
             return Ok(Round::OthersTurn);
         }
-        // Another process may have had its turn since this one has heard of it.
-        let ids: Vec<MemoryId> = batch.iter().map(|passage| passage.id.clone()).collect();
-        let there = self.store.memory_vectors_read(&model, &ids).await?;
-        self.check_dimensions(there.first().map(|(_, vector)| vector))?;
-        self.view.set_model_vectors(&there);
-        let known: HashSet<&MemoryId> = there.iter().map(|(id, _)| id).collect();
+        let known = there.items();
         let mut parts: Vec<Vec<Passage>> =
-            vec![batch.into_iter().filter(|passage| !known.contains(&passage.id)).collect()];
+            vec![batch.into_iter().filter(|passage| !known.contains(&passage.item)).collect()];
         while let Some(part) = parts.pop() {
             if part.is_empty() {
                 continue;
@@ -218,21 +297,43 @@ impl Reader {
     fn unread(&self) -> Vec<Passage> {
         let (count_max, bytes_max) = self.embeddings.embedder.batch();
         let refused = self.embeddings.refused.lock();
-        let index = self.view.read();
+        let is_wanted = |passage: &Passage| !refused.contains(&passage.item);
+        // Agents first, because they are few.
+        let agents = self.agents.read();
+        let mut batch: Vec<Passage> =
+            agents.without_model_vector().map(Passage::of_agent).filter(is_wanted).take(count_max).collect();
+        drop(agents);
+        let memories = self.view.read();
+        let lacking = memories.without_model_vector(|id| !refused.contains(&Item::Memory(id.clone())));
+        batch.extend(lacking.take(count_max - batch.len()).map(Passage::of_memory));
+        drop(memories);
         let mut bytes = 0;
-        index
-            .without_model_vector(|id| !refused.contains(id))
-            .take(count_max)
-            .map(|memory| Passage {
-                id: memory.id.clone(),
-                text: cut(passage(&memory.spec), TEXT_BYTES_MAX).to_owned(),
-            })
-            .take_while(|passage| {
-                bytes += passage.text.len();
-                // The first one is always taken: it is not longer than a request may be.
-                bytes <= bytes_max
-            })
-            .collect()
+        // The first one is always taken: it is not longer than a request may be.
+        batch.retain(|passage| {
+            bytes += passage.text.len();
+            bytes <= bytes_max
+        });
+        batch
+    }
+
+    /// What the database has of a batch.
+    async fn stored(&self, model: &str, batch: &[Passage]) -> Result<Vectors, StoreError> {
+        let (mut memories, mut agents) = (Vec::new(), Vec::new());
+        for passage in batch {
+            match &passage.item {
+                Item::Memory(id) => memories.push(id.clone()),
+                Item::Agent(key, _) => agents.push(key.clone()),
+            }
+        }
+        Ok(Vectors {
+            memories: self.store.memory_vectors_read(model, &memories).await?,
+            agents: self.store.agent_vectors_read(model, &agents).await?,
+        })
+    }
+
+    fn show(&self, vectors: &Vectors) {
+        self.view.set_model_vectors(&vectors.memories);
+        self.agents.set_model_vectors(&vectors.agents);
     }
 
     /// Whether it is this process' turn for long enough.
@@ -261,16 +362,18 @@ impl Reader {
 
     async fn keep(&self, part: Vec<Passage>, vectors: Vec<ModelVector>) -> Result<(), ReadError> {
         self.check_dimensions(vectors.first())?;
-        let read: Vec<(MemoryId, ModelVector)> = part.into_iter().map(|passage| passage.id).zip(vectors).collect();
-        self.store.memory_vectors_put(self.embeddings.name(), &read).await?;
-        self.view.set_model_vectors(&read);
+        let read = Vectors::of(part.into_iter().map(|passage| passage.item).zip(vectors));
+        self.store.memory_vectors_put(self.embeddings.name(), &read.memories).await?;
+        self.store.agent_vectors_put(self.embeddings.name(), &read.agents).await?;
+        self.show(&read);
         self.committed.notify_one();
         Ok(())
     }
 
     /// A model that has changed under its name must not be mixed with what it was.
     fn check_dimensions(&self, vector: Option<&ModelVector>) -> Result<(), EmbedError> {
-        let known = self.view.read().model_dimensions();
+        let of_memories = self.view.read().model_dimensions();
+        let known = of_memories.or_else(|| self.agents.read().model_dimensions());
         match (vector.map(ModelVector::dimensions), known) {
             (Some(now), Some(known)) if now != known => Err(EmbedError::Denied(format!(
                 "its vectors have {now} numbers now, and those that are kept have {known}: it is another model under the \
@@ -287,17 +390,17 @@ impl Reader {
             parts.extend([rest, part]);
             return;
         }
-        let Some(Passage { id, text }) = part.pop() else { return };
+        let Some(Passage { item, text }) = part.pop() else { return };
         if text.len() > SHORT_TEXT_BYTES_MAX {
-            parts.push(vec![Passage { id, text: cut(&text, SHORT_TEXT_BYTES_MAX).to_owned() }]);
+            parts.push(vec![Passage { item, text: cut(&text, SHORT_TEXT_BYTES_MAX).to_owned() }]);
             return;
         }
-        tracing::warn!(%id, %reason, "the model does not take a memory; recall uses the table for it");
+        tracing::warn!(%item, %reason, "the model does not take it; the table is used for it");
         let mut refused = self.embeddings.refused.lock();
         if refused.len() >= REFUSED_MAX {
             refused.clear();
         }
-        refused.insert(id);
+        refused.insert(item);
     }
 }
 

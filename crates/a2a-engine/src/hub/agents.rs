@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use a2a_core::agent::{Agent, AgentSpec};
 use a2a_core::change::{AgentPut, Change, Mutation, Outcome};
+use a2a_core::embedding::ModelVector;
 use a2a_core::error::Problems;
 use a2a_core::ids::{Actor, AgentId, AgentKey, Namespace, OpId, Revision};
 use a2a_core::limits;
@@ -292,11 +293,25 @@ impl Hub {
     pub async fn agent_search(&self, query: &SearchQuery) -> Result<SearchPage, HubError> {
         self.searchable().await?;
         let factors = self.reliabilities(&query.namespace, query.filters.capability.as_deref());
-        if factors.is_empty() {
+        let meaning = self.agent_meaning(&query.namespace, query.query.trim()).await;
+        if factors.is_empty() && meaning.is_none() {
             return Ok(self.inner.cache.read().search(query)?);
         }
-        let query = SearchQuery { factors: Arc::new(factors), ..query.clone() };
+        let query = SearchQuery { factors: Arc::new(factors), meaning, ..query.clone() };
         Ok(self.inner.cache.read().search(&query)?)
+    }
+
+    /// What the model of the operator makes of a need, if there is one that has read agents, and it answers in time.
+    async fn agent_meaning(&self, namespace: &Namespace, need: &str) -> Option<Arc<ModelVector>> {
+        let embeddings = self.inner.embeddings.as_ref()?;
+        {
+            let agents = self.inner.cache.read();
+            // Whoever writes an id means that agent.
+            if agents.model_vectors() == 0 || agents.get(namespace, need).is_some() {
+                return None;
+            }
+        }
+        embeddings.question(need).await
     }
 
     /// How the work of agents has ended of late, as a mild factor: for one capability or for all together. Those of whom

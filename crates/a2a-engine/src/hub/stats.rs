@@ -62,12 +62,16 @@ pub struct FeedStats {
 }
 
 impl Hub {
-    /// How the model that reads memories is doing, if the operator has chosen one.
+    /// How the model that reads memories and agents is doing, if the operator has chosen one.
     #[must_use]
     pub fn embedding_stats(&self) -> Option<EmbeddingStats> {
         let embeddings = self.inner.embeddings.as_ref()?;
-        let index = self.inner.memories.read();
-        Some(embeddings.stats(index.model_vectors(), index.len()))
+        let memories = {
+            let index = self.inner.memories.read();
+            (index.model_vectors(), index.len())
+        };
+        let agents = self.inner.cache.read();
+        Some(embeddings.stats(memories, (agents.model_vectors(), agents.len())))
     }
 
     /// Has the model read a few words, and returns the dimensions of its vectors.

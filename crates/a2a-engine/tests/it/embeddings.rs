@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use a2a_core::ids::Actor;
 use a2a_core::memory::Trust;
 use a2a_core::memory::recall::{RecallPage, RecallQuery};
+use a2a_core::registry::{SearchPage, SearchQuery};
 use a2a_core::time::Timestamp;
 use a2a_engine::config::{Config, Settings};
 use a2a_engine::embedder::EmbeddingStats;
-use a2a_engine::hub::{Hub, MemoryStoreOptions};
+use a2a_engine::hub::{DeployOptions, Hub, MemoryStoreOptions};
 use a2a_engine::operator::Secret;
 use a2a_testing::embeddings::{Behaviour, EmbeddingEndpoint};
 use a2a_testing::installed::sentence_transformer;
@@ -72,6 +73,7 @@ on_both!(
     reading_goes_on_where_it_has_stopped,
     another_model_reads_everything_anew,
     an_endpoint_that_fails_is_tried_again,
+    agents_are_read_and_found_by_their_meaning,
 );
 
 async fn store(hub: &Hub, texts: &[String]) {
@@ -237,6 +239,61 @@ async fn an_endpoint_that_fails_is_tried_again(world: World) {
     wait_until(LIMIT, "all others are read", async || stats(&hub).refused == 1 && stats(&hub).waiting == 1).await;
     assert_eq!(stats(&hub).read, count + 21, "the second one was read as far as it is taken");
     hub.close().await;
+}
+
+async fn deploy(hub: &Hub, id: &str, description: &str) {
+    let document = json!({"id": id, "name": id, "description": description});
+    let deployed =
+        hub.agent_deploy(&[document], "agents", &DeployOptions::default(), &Actor::new("test")).await.unwrap();
+    deployed.into_iter().for_each(|item| drop(item.unwrap()));
+}
+
+async fn search(hub: &Hub, need: &str) -> SearchPage {
+    let query = SearchQuery { query: need.to_owned(), limit: 5, ..SearchQuery::default() };
+    hub.agent_search(&query).await.unwrap()
+}
+
+/// Waits until the model has read all agents, and the question too, which a busy machine may do later than search waits.
+async fn found_first(hub: &Hub, need: &str, id: &str) {
+    wait_until(LIMIT, &format!("{need} finds {id}"), async || {
+        let first = search(hub, need).await.hits.into_iter().next();
+        first.is_some_and(|hit| hit.agent.spec.id.as_str() == id && hit.reason.contains("similar 0.9"))
+    })
+    .await;
+}
+
+async fn agents_are_read_and_found_by_their_meaning(world: World) {
+    let endpoint = EmbeddingEndpoint::start(Some(KEY)).await;
+    let (a, b) = (world.hub(&endpoint, MODEL), world.hub(&endpoint, MODEL));
+    for n in 0..20 {
+        deploy(&a, &format!("garden{n}"), "a gardener with a green garden").await;
+    }
+    // Its passage begins with its name.
+    deploy(&a, "zebra", "yawns yellow").await;
+    for hub in [&a, &b] {
+        wait_until(LIMIT, "all agents are read", async || {
+            (stats(hub).agents_read, stats(hub).agents_waiting) == (21, 0)
+        })
+        .await;
+        found_first(hub, "zeppelin yacht yoga", "zebra").await;
+    }
+    let given = endpoint.given(MODEL);
+    let twice: Vec<_> = given.iter().filter(|(text, count)| text.contains("garden") && **count != 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    // What has changed is read anew, in both.
+    deploy(&a, "zebra", "quotes quiet queens").await;
+    for hub in [&a, &b] {
+        found_first(hub, "zoo quartz quail quiz", "zebra").await;
+    }
+    // Whoever writes an id asks the model nothing.
+    let asked = endpoint.requests();
+    assert!(search(&a, "zebra").await.hits[0].score > 0.99);
+    assert_eq!(endpoint.requests(), asked);
+    // Without the endpoint the table answers.
+    endpoint.behave(Behaviour::Silent);
+    assert!(search(&a, "somebody for the garden").await.total >= 20);
+    a.close().await;
+    b.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

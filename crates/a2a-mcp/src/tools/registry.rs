@@ -137,7 +137,7 @@ struct WriterState {
     telemetry_lost: u64,
 }
 
-/// The model that reads memories.
+/// The model that reads memories and agents.
 #[derive(Debug, Serialize)]
 struct EmbeddingState {
     model: String,
@@ -146,6 +146,8 @@ struct EmbeddingState {
     /// It does not take these.
     #[serde(skip_serializing_if = "is_zero")]
     memories_refused: usize,
+    agents_read: usize,
+    agents_waiting: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
 }
@@ -255,6 +257,8 @@ fn result(stats: HubStats) -> StatsResult {
             memories_read: stats.read,
             memories_waiting: stats.waiting,
             memories_refused: stats.refused,
+            agents_read: stats.agents_read,
+            agents_waiting: stats.agents_waiting,
             last_error: stats.last_error,
         }),
         usage: stats
@@ -283,9 +287,13 @@ fn text(result: &StatsResult) -> String {
         format!("\n{} workflows, {} runs that go on, {} memories", rows.workflows, rows.runs_live, rows.memories)
     });
     let embeddings = result.embeddings.as_ref().map_or_else(String::new, |embeddings| {
-        let EmbeddingState { model, memories_read, memories_waiting, last_error, .. } = embeddings;
+        let EmbeddingState { model, memories_read, memories_waiting, agents_read, agents_waiting, last_error, .. } =
+            embeddings;
         let error = last_error.as_ref().map_or_else(String::new, |error| format!("; {error}"));
-        format!("\nembeddings: {model}, {memories_read} memories read, {memories_waiting} waiting{error}")
+        format!(
+            "\nembeddings: {model}, {memories_read} memories read, {memories_waiting} waiting, {agents_read} agents read, \
+             {agents_waiting} waiting{error}"
+        )
     });
     format!(
         "{} agents ({} enabled, {} disabled, {} deprecated, {} reachable, {} unreachable){rows}\nstorage: {} at {}\ndatabase: {health}\nfeed: {}, {} ms old{embeddings}",

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use a2a_core::change::{AgentPut, Change, Mutation};
 use a2a_core::ids::{Actor, OpId};
-use a2a_core::registry::Registry;
 use a2a_store::Unit;
 use a2a_store::database_url::DatabaseUrl;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
@@ -76,7 +75,7 @@ impl Running {
     /// Opens the database and returns when the cache is filled.
     pub(crate) async fn start(url: &str) -> Self {
         let store = open(url).await;
-        let cache = Arc::new(Cache::new(Registry::new()));
+        let cache = Arc::new(Cache::default());
         let status: Arc<FeedStatus> = Arc::default();
         let committed = Arc::new(Notify::new());
         let shutdown = CancellationToken::new();

@@ -301,6 +301,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    agent_embeddings (model, namespace, agent) {
+        model -> Text,
+        namespace -> Text,
+        agent -> Text,
+        passage_hash -> Bytea,
+        vector -> Bytea,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
     embedding_models (model) {
         model -> Text,
         used_at -> Timestamptz,

@@ -286,6 +286,17 @@ diesel::table! {
 }
 
 diesel::table! {
+    agent_embeddings (model, namespace, agent) {
+        model -> Text,
+        namespace -> Text,
+        agent -> Text,
+        passage_hash -> Binary,
+        vector -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     embedding_models (model) {
         model -> Text,
         used_at -> BigInt,

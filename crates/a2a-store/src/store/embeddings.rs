@@ -1,18 +1,32 @@
-//! What an embedding model has made of memories, and which process has it read them.
+//! What an embedding model has made of memories and agents, and which process has it read them.
 
 use std::time::Duration;
 
 use a2a_core::embedding::ModelVector;
-use a2a_core::ids::MemoryId;
+use a2a_core::ids::{AgentKey, MemoryId};
 
 use super::{Backend, Pruned, Store};
+use crate::agent_cache::AgentVector;
+use crate::agent_row::stored_key;
 use crate::error::StoreError;
+use crate::workflow_row::stored_hash;
 
 /// Most vectors of a model that one pruning deletes.
 pub(crate) const PRUNE_VECTORS_MAX: i64 = 1_000;
 
 /// The vector of a memory, as the database has it.
 pub(crate) type VectorRow = (String, Vec<u8>);
+
+/// The vector of an agent: namespace, id, hash of the passage, vector.
+pub(crate) type AgentVectorRow = (String, String, Vec<u8>, Vec<u8>);
+
+pub(crate) fn read_agent_rows(rows: Vec<AgentVectorRow>) -> Vec<AgentVector> {
+    let read = |(namespace, id, hash, bytes): AgentVectorRow| {
+        let vector = ModelVector::from_bytes(&bytes)?;
+        Some(AgentVector { key: stored_key(namespace, id), passage_hash: stored_hash(&hash), vector })
+    };
+    rows.into_iter().filter_map(read).collect()
+}
 
 pub(crate) fn read_rows(rows: Vec<VectorRow>) -> Vec<(MemoryId, ModelVector)> {
     let read = |(id, bytes): VectorRow| Some((MemoryId::from_stored(id), ModelVector::from_bytes(&bytes)?));
@@ -70,6 +84,28 @@ impl Store {
             return Ok(Vec::new());
         }
         on_backend!(self, MemoryVectorsRead, backend => backend.memory_vectors_read(model, ids))
+    }
+
+    /// Keeps vectors of agents, those that are there and have none of the same passage, and tells other processes.
+    ///
+    /// # Errors
+    /// When nothing was committed, or it is not known whether it was. They may be sent again.
+    pub async fn agent_vectors_put(&self, model: &str, vectors: &[AgentVector]) -> Result<(), StoreError> {
+        if vectors.is_empty() {
+            return Ok(());
+        }
+        on_backend!(self, AgentVectorsPut, backend => backend.agent_vectors_put(model, vectors))
+    }
+
+    /// The vectors of some agents, as far as they are there, in no order.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn agent_vectors_read(&self, model: &str, keys: &[AgentKey]) -> Result<Vec<AgentVector>, StoreError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        on_backend!(self, AgentVectorsRead, backend => backend.agent_vectors_read(model, keys))
     }
 
     /// Deletes some vectors of models that no process was set to use for a time. Returns whether that was all.

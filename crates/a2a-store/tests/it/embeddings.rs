@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use a2a_core::agent::AgentSpec;
 use a2a_core::embedding::ModelVector;
 use a2a_core::ids::MemoryId;
 use a2a_core::memory::command::{MemoryCommand, MemoryOutcome};
+use a2a_core::registry::{agent_passage, agent_passage_hash};
+use a2a_store::agent_cache::AgentVector;
 use a2a_store::store::{Retention, Store};
 use a2a_testing::wait::wait_until;
 use serde_json::json;
 
+use crate::document::{key, purge, put, put_spec, remove, spec};
 use crate::memory_document::{forget, memory, say, store, update};
 use crate::process::{LIMIT, Process, in_secs};
 use crate::world::{World, on_both};
@@ -23,6 +27,8 @@ on_both!(
     other_processes_have_the_vectors_of_their_model,
     what_the_log_has_lost_is_made_up_for,
     vectors_of_models_that_nobody_uses_are_deleted,
+    vectors_of_agents_are_those_of_what_was_read_last,
+    other_processes_have_the_vectors_of_agents,
 );
 
 async fn commit(store: &Store, command: MemoryCommand) -> MemoryOutcome {
@@ -166,4 +172,79 @@ async fn vectors_of_models_that_nobody_uses_are_deleted(world: World) {
     assert_eq!(world.count(left).await, 1_200);
     assert_eq!(world.count("SELECT count(*) FROM memory_embeddings").await, 1_200);
     assert_eq!(world.count("SELECT count(*) FROM embedding_models").await, 1);
+}
+
+fn of_agent(spec: &AgentSpec, towards: usize) -> AgentVector {
+    let passage_hash = agent_passage_hash(&agent_passage(spec));
+    AgentVector { key: spec.key(), passage_hash, vector: vector(towards) }
+}
+
+async fn vectors_of_agents_are_those_of_what_was_read_last(world: World) {
+    let process = Process::start(&world.location()).await;
+    let store = &process.store;
+    for id in ["a", "b", "c"] {
+        process.write(put(id, 1)).await;
+    }
+    let (first, second) = (of_agent(&spec("a", 1), 1), of_agent(&spec("b", 1), 2));
+    // One of an agent that is not there is left out, and keeps no other from being kept.
+    store.agent_vectors_put(MODEL, &[first.clone(), second.clone(), of_agent(&spec("x", 1), 3)]).await.unwrap();
+    let keys = ["a", "b", "c", "x"].map(key);
+    let read = async |model: &str| {
+        let mut read = store.agent_vectors_read(model, &keys).await.unwrap();
+        read.sort_by(|a, b| a.key.cmp(&b.key));
+        read
+    };
+    assert_eq!(read(MODEL).await, [first.clone(), second.clone()]);
+    assert_eq!(read(OTHER).await, []);
+    // Of the same passage the one that is there stays; of another one it is replaced, and told again.
+    let (again, changed) = (of_agent(&spec("a", 1), 7), of_agent(&spec("b", 2), 8));
+    store.agent_vectors_put(MODEL, &[again, changed.clone()]).await.unwrap();
+    store.agent_vectors_put(OTHER, &[of_agent(&spec("a", 1), 9)]).await.unwrap();
+    assert_eq!(read(MODEL).await, [first, changed]);
+    assert_eq!(read(OTHER).await, [of_agent(&spec("a", 1), 9)]);
+    assert_eq!(world.count("SELECT count(*) FROM change_log WHERE entity = 'agent_embedding'").await, 4);
+    process.write(remove("a")).await;
+    process.write(purge("b")).await;
+    store.prune(&Retention::default()).await.unwrap();
+    assert_eq!(world.texts("SELECT agent FROM agent_embeddings ORDER BY model, agent").await, ["a", "a"]);
+    // Those of a model that nobody uses go too.
+    store.embedding_model_used(OTHER).await.unwrap();
+    let long_ago = if world.is_postgres() { "now() - interval '2 hours'" } else { "used_at - 7200000" };
+    world.execute(&format!("UPDATE embedding_models SET used_at = {long_ago}")).await;
+    assert!(store.embedding_models_prune(Duration::from_secs(3600)).await.unwrap());
+    assert_eq!(world.texts("SELECT model FROM agent_embeddings").await, [MODEL]);
+    process.stop().await;
+}
+
+async fn other_processes_have_the_vectors_of_agents(world: World) {
+    let location = world.location();
+    let (a, b) = (Process::reading(&location, MODEL).await, Process::reading(&location, MODEL).await);
+    let other = Process::reading(&location, OTHER).await;
+    let has = |process: &Process, id: &str| process.cache.read().has_model_vector(&key(id));
+    let there = async |process: &Process| {
+        wait_until(LIMIT, "the vector is there", async || has(process, "a")).await;
+    };
+    a.write(put("a", 1)).await;
+    a.write(put("b", 1)).await;
+    a.store.agent_vectors_put(MODEL, &[of_agent(&spec("a", 1), 1)]).await.unwrap();
+    there(&b).await;
+    assert!(!has(&b, "b") && !has(&other, "a"), "vectors of two models are never mixed");
+    // A change of what the model does not read leaves the vector, any other change drops it.
+    a.write(put_spec(AgentSpec { enabled: false, ..spec("a", 1) })).await;
+    wait_until(LIMIT, "the change is there", async || b.revision("a") == 2).await;
+    assert!(has(&a, "a") && has(&b, "a"));
+    a.write(put("a", 2)).await;
+    wait_until(LIMIT, "the change is there", async || b.revision("a") == 3).await;
+    assert!(!has(&a, "a") && !has(&b, "a"), "it is that of what the agent was");
+    // It says again what it said before: nobody has to read it anew, and the log says nothing of its vector.
+    a.write(put("a", 1)).await;
+    wait_until(LIMIT, "the change is there", async || b.revision("a") == 4).await;
+    there(&b).await;
+    a.store.agent_vectors_put(MODEL, &[of_agent(&spec("b", 1), 2)]).await.unwrap();
+    wait_until(LIMIT, "the other one is there", async || has(&b, "b")).await;
+    let fresh = Process::reading(&location, MODEL).await;
+    wait_until(LIMIT, "it has loaded", async || fresh.cache.read().model_vectors() == 2).await;
+    for process in [a, b, other, fresh] {
+        process.stop().await;
+    }
 }

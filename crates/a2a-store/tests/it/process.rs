@@ -50,23 +50,23 @@ impl Process {
 
     /// One that has vectors of an embedding model.
     pub(crate) async fn reading(location: &Location, model: &str) -> Self {
-        Self::with_view(Store::open(location).await.unwrap(), MemoryView::of_model(Some(model.into()))).await
+        Self::with_model(Store::open(location).await.unwrap(), Some(model.into())).await
     }
 
     /// Returns when the cache is loaded.
     pub(crate) async fn with_store(store: Store) -> Self {
-        Self::with_view(store, MemoryView::default()).await
+        Self::with_model(store, None).await
     }
 
-    async fn with_view(store: Store, memories: MemoryView) -> Self {
-        let cache = Arc::new(Cache::default());
+    async fn with_model(store: Store, model: Option<Arc<str>>) -> Self {
+        let cache = Arc::new(Cache::of_model(model.clone()));
         let workflows = Arc::new(WorkflowView::default());
         let status = Arc::new(FeedStatus::default());
         let committed = Arc::new(Notify::new());
         let shutdown = CancellationToken::new();
         let writer = Writer::start(store.clone(), cache.clone(), committed.clone());
         let workflow_writer = WorkflowWriter::start(store.clone(), workflows.clone(), committed.clone());
-        let memories = Arc::new(memories);
+        let memories = Arc::new(MemoryView::of_model(model));
         let memory_writer = MemoryWriter::start(store.clone(), memories.clone(), committed.clone());
         let feed = tokio::spawn(feed::run(
             store.clone(),

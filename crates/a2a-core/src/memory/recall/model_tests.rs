@@ -45,6 +45,15 @@ enum Operation {
         ahead: Revision,
         content: Content,
     },
+    /// A new state whose words are read later.
+    Load {
+        id: usize,
+        content: Content,
+    },
+    /// The words of so many are read.
+    MakeSearchable {
+        count: usize,
+    },
     Remove {
         id: usize,
         ahead: Revision,
@@ -129,11 +138,18 @@ fn operation() -> impl Strategy<Value = Operation> {
     let id = 0..IDS.len();
     prop_oneof![
         8 => (id.clone(), -1..3i64, content()).prop_map(|(id, ahead, content)| Operation::Put { id, ahead, content }),
+        3 => (id.clone(), content()).prop_map(|(id, content)| Operation::Load { id, content }),
+        3 => (1..5usize).prop_map(|count| Operation::MakeSearchable { count }),
         3 => (id.clone(), -1..3i64).prop_map(|(id, ahead)| Operation::Remove { id, ahead }),
         2 => (id.clone(), id.clone()).prop_map(|(id, by)| Operation::Supersede { id, by }),
         2 => (id.clone(), 0..9u32).prop_map(|(id, accesses)| Operation::Touch { id, accesses }),
         4 => (id, 0..WORDS.len()).prop_map(|(id, towards)| Operation::Read { id, towards }),
     ]
+}
+
+fn make_searchable(index: &mut MemoryIndex, count: usize) {
+    let read: Vec<_> = index.unread(count).into_iter().map(|m| (Arc::clone(&m), Reading::of_memory(&m.spec))).collect();
+    index.make_searchable(&read);
 }
 
 #[derive(Default)]
@@ -158,6 +174,14 @@ impl Model {
                     self.live.insert(id.to_owned(), memory);
                 }
             }
+            Operation::Load { id, content } => {
+                let id = IDS[*id];
+                let memory = content.build(id, next(id, 1));
+                assert!(index.apply_read(CommittedMemory::Memory(Arc::clone(&memory)), None, NOW));
+                self.known.insert(id.to_owned(), memory.revision);
+                self.live.insert(id.to_owned(), memory);
+            }
+            Operation::MakeSearchable { count } => make_searchable(index, *count),
             Operation::Remove { id, ahead } => {
                 let id = IDS[*id];
                 let revision = next(id, *ahead);
@@ -228,7 +252,9 @@ impl Model {
             },
         ];
         for filters in filters {
-            for (place, text) in QUERIES.into_iter().enumerate() {
+            // What is not read yet is listed all the same, and recall waits for it.
+            let queries = QUERIES.into_iter().enumerate().filter(|_| index.is_searchable());
+            for (place, text) in queries {
                 let meaning = place.is_multiple_of(2).then(|| Arc::new(by_model(place)));
                 let query = RecallQuery {
                     query: text.into(),
@@ -256,6 +282,10 @@ impl Model {
             });
             assert_eq!(list.total, passing.count());
         }
+        for memory in self.live.values() {
+            let same = |index: &MemoryIndex| index.same(&Namespace::default(), &memory.content_hash, NOW).cloned();
+            assert_eq!(same(index), same(&anew));
+        }
         for session in ["s0", "s1"] {
             let query = TurnQuery { session: session.into(), limit: 20, now: NOW, ..TurnQuery::default() };
             let page = index.turns(&query).unwrap();
@@ -278,6 +308,10 @@ proptest! {
             if i % 7 == 0 {
                 model.compare(&index);
             }
+        }
+        model.compare(&index);
+        while !index.is_searchable() {
+            make_searchable(&mut index, 3);
         }
         model.compare(&index);
     }

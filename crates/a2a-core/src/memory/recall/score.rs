@@ -62,7 +62,8 @@ impl<'q> Scoring<'q> {
             scores.keep_only(|doc| self.selection.passes(doc));
         }
         if self.meaning.is_some() && vector.is_some() {
-            self.bring_together(&mut scores.second);
+            let floors = (self.ranking.model_floor, self.ranking.similarity_floor);
+            self.shard.texts.model.bring_together(self.docs(), &mut scores.second, floors);
         }
         let fused = self.fuse(scores);
         let (closer, rest_max) = self.highest(&scores.total);
@@ -121,21 +122,8 @@ impl<'q> Scoring<'q> {
         is_whole
     }
 
-    fn docs(&self) -> impl Iterator<Item = Doc> {
+    fn docs(&self) -> impl Iterator<Item = Doc> + Clone {
         (0..self.candidates().len()).map(|place| self.candidates().doc(place))
-    }
-
-    /// Brings what the table says of those that the model has not read to the scale of what the model says of the others:
-    /// the best of each count the same.
-    fn bring_together(&self, similar: &mut [f32]) {
-        let model = &self.shard.texts.model;
-        let (mut by_model, mut by_table) = (self.ranking.model_floor, self.ranking.similarity_floor);
-        for (doc, similar) in self.docs().zip(similar.iter()) {
-            let highest = if model.has(doc) { &mut by_model } else { &mut by_table };
-            *highest = highest.max(*similar);
-        }
-        let others = self.docs().zip(similar).filter(|(doc, _)| !model.has(*doc));
-        others.for_each(|(_, similar)| *similar *= by_model / by_table);
     }
 
     /// Puts the base of each memory that passes into `scores.total`, counts what matches. The base of what does not pass is

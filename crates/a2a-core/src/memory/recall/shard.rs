@@ -93,7 +93,7 @@ pub(super) struct Shard {
     docs: Vec<Option<Arc<Memory>>>,
     flags: Vec<Flags>,
     rows: Vec<Row>,
-    /// By the first bytes of content hashes, the memory that came first; a hit is checked on the memory itself.
+    /// By the first bytes of content hashes, the memory with the first id; a hit is checked on the memory itself.
     hashes: HashMap<u64, MemoryId, RandomState>,
     /// The others of those that share them.
     more_hashes: BTreeSet<(u64, MemoryId)>,
@@ -175,8 +175,10 @@ impl Shard {
             Entry::Vacant(place) => {
                 place.insert(memory.id.clone());
             }
-            Entry::Occupied(first) => {
-                self.more_hashes.insert((*first.key(), memory.id.clone()));
+            Entry::Occupied(mut first) => {
+                let hash = *first.key();
+                let other = if memory.id < *first.get() { first.insert(memory.id.clone()) } else { memory.id.clone() };
+                self.more_hashes.insert((hash, other));
             }
         }
         if let Some(session) = turn_of(&memory) {
@@ -265,8 +267,7 @@ impl Shard {
 
     /// Those that the model has made no vector of, the last ones first.
     pub(super) fn without_model_vector(&self) -> impl Iterator<Item = &Arc<Memory>> {
-        let docs = (0..Doc::try_from(self.docs.len()).unwrap_or(Doc::MAX)).rev();
-        docs.filter(|doc| !self.texts.model.has(*doc)).filter_map(|doc| self.memory(doc))
+        self.texts.without_model_vector(&self.docs)
     }
 
     /// The memories that say the same, live or not.

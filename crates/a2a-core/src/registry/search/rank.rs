@@ -1,7 +1,8 @@
 //! The order of agents: by words and meaning together, with what is named exactly above all.
 //!
 //! An agent's rank is `lexical · W / max(W) + semantic · S / max(S)`: `W` is what the words of the query are worth in it, `S`
-//! the cosine of its vector and that of the query, zero when negative. The maxima are those over all agents that pass the
+//! the cosine of its vector and that of the query, zero when negative; where the operator has chosen a model, `model` is in
+//! the place of `semantic`, and `S` the similarity by it. The maxima are those over all agents that pass the
 //! filters, each at least its floor. Of many agents only the heads of the vectors are compared, and the whole vectors of
 //! the best.
 
@@ -9,7 +10,7 @@ use super::analysis::WEIGHTS;
 use super::reason::with_deprecation;
 use super::{Factor, Named, SearchQuery};
 use crate::agent::Agent;
-use crate::embedding::{Head, Vector};
+use crate::embedding::{Head, ModelVector, Vector};
 use crate::index::Doc;
 use crate::index::analysis::Worth;
 use crate::index::best::Best;
@@ -50,21 +51,33 @@ pub struct AgentRanking {
     pub lexical_floor: f32,
     /// The least that similarities are measured against.
     pub similarity_floor: f32,
+    /// Of the meaning, where a model that the operator has chosen tells it and not the table.
+    pub model: f32,
+    /// The least that similarities by the model are measured against.
+    pub model_floor: f32,
 }
 
 impl Default for AgentRanking {
     fn default() -> Self {
-        Self { lexical: 0.6, semantic: 0.4, lexical_floor: 0.3, similarity_floor: 0.5 }
+        Self { lexical: 0.6, semantic: 0.4, lexical_floor: 0.3, similarity_floor: 0.5, model: 0.6, model_floor: 0.5 }
     }
 }
 
 impl AgentRanking {
     /// Words and nothing else.
-    pub const WORDS_ALONE: Self = Self { lexical: 1.0, semantic: 0.0, ..Self::UNMEASURED };
+    pub const WORDS_ALONE: Self = Self { lexical: 1.0, ..Self::UNMEASURED };
     /// The table and nothing else.
-    pub const TABLE_ALONE: Self = Self { lexical: 0.0, semantic: 1.0, ..Self::UNMEASURED };
-    const UNMEASURED: Self =
-        Self { lexical: 0.0, semantic: 0.0, lexical_floor: f32::MIN_POSITIVE, similarity_floor: f32::MIN_POSITIVE };
+    pub const TABLE_ALONE: Self = Self { semantic: 1.0, ..Self::UNMEASURED };
+    /// The model and nothing else.
+    pub const MODEL_ALONE: Self = Self { model: 1.0, ..Self::UNMEASURED };
+    const UNMEASURED: Self = Self {
+        lexical: 0.0,
+        semantic: 0.0,
+        lexical_floor: f32::MIN_POSITIVE,
+        similarity_floor: f32::MIN_POSITIVE,
+        model: 0.0,
+        model_floor: f32::MIN_POSITIVE,
+    };
 }
 
 /// One search.
@@ -73,6 +86,8 @@ pub(super) struct Rank<'q> {
     pub(super) query: &'q SearchQuery,
     pub(super) words: Vec<SearchWord>,
     pub(super) vector: Option<Vector>,
+    /// The vector of the query by the model, if that has read agents of the shard.
+    pub(super) meaning: Option<&'q ModelVector>,
     pub(super) named: &'q [(Doc, Named)],
 }
 
@@ -89,8 +104,17 @@ impl Rank<'_> {
         for word in &self.words {
             scores.add_word(&shard.texts.words, word, word.rarity / rarities / Worth::WHOLE);
         }
-        let is_whole = self.score_meaning(&mut scores.second);
+        let mut is_whole = self.score_meaning(&mut scores.second);
+        if let Some(meaning) = self.meaning {
+            // In the place of what the table says, for those that the model has read.
+            shard.texts.model.similarities(meaning, shard.docs(), &mut scores.second);
+            is_whole = true;
+        }
         self.keep_what_passes(scores);
+        if self.meaning.is_some() && self.vector.is_some() {
+            let floors = (ranking.model_floor, ranking.similarity_floor);
+            shard.texts.model.bring_together(shard.docs(), &mut scores.second, floors);
+        }
         // An agent that is named matches, whatever its words are.
         for (doc, _) in self.named {
             if let Some(score) = scores.total.get_mut(*doc as usize).filter(|score| **score >= 0.0) {
@@ -99,9 +123,9 @@ impl Rank<'_> {
         }
         let fused = scores.fuse(&Fusion {
             lexical: ranking.lexical,
-            semantic: ranking.semantic,
+            semantic: self.semantic(),
             lexical_floor: ranking.lexical_floor,
-            similarity_floor: ranking.similarity_floor,
+            similarity_floor: if self.meaning.is_some() { ranking.model_floor } else { ranking.similarity_floor },
             similar_min: SIMILAR_MIN,
         });
         if let Some(vector) = self.vector.as_ref().filter(|_| !is_whole) {
@@ -109,6 +133,11 @@ impl Rank<'_> {
         }
         self.offer(&mut scores.total, best);
         fused.total
+    }
+
+    /// How much meaning counts.
+    fn semantic(&self) -> f32 {
+        if self.meaning.is_some() { self.query.ranking.model } else { self.query.ranking.semantic }
     }
 
     /// Puts the similarity of each agent into `similar`. Returns whether whole vectors were compared.
@@ -122,8 +151,7 @@ impl Rank<'_> {
             }
             Some(vector) if self.shard.len() <= WHOLE_MAX => {
                 similar.clear();
-                let docs = 0..Doc::try_from(end).unwrap_or(Doc::MAX);
-                similar.extend(docs.map(|doc| vectors.similarity(vector, doc).unwrap_or_default()));
+                similar.extend(self.shard.docs().map(|doc| vectors.similarity(vector, doc).unwrap_or_default()));
                 true
             }
             Some(vector) => {
@@ -178,7 +206,7 @@ impl Rank<'_> {
         let factors = &self.query.factors;
         // With factors the scores are brought down, so that none goes beyond what words and meaning can reach.
         let room = if factors.is_empty() { 1.0 } else { *FACTORS.end() };
-        let unit = RANKED / (ranking.lexical + ranking.semantic) / room;
+        let unit = RANKED / (ranking.lexical + self.semantic()) / room;
         let deprecation = |doc: Doc| if shard.flags_of(doc).is_deprecated() { DEPRECATED_FACTOR } else { 1.0 };
         for (doc, kind) in self.named {
             let Some(score) = scores.get_mut(*doc as usize).filter(|score| **score >= 0.0) else { continue };
@@ -231,7 +259,10 @@ impl Rank<'_> {
             }
             reason.push_str(part);
         };
-        let similarity = self.vector.as_ref().and_then(|vector| self.shard.texts.vectors.similarity(vector, doc));
+        let texts = &self.shard.texts;
+        let by_model = self.meaning.and_then(|meaning| texts.model.cosine(meaning, doc));
+        let by_table = || self.vector.as_ref().and_then(|vector| texts.vectors.similarity(vector, doc));
+        let similarity = by_model.or_else(by_table);
         if let Some(similarity) = similarity.filter(|similarity| *similarity >= told_from) {
             add(&format!("similar {similarity:.2}"));
         }

@@ -37,9 +37,13 @@ const USERS: usize = 50;
 fn main() {
     let Some(asked) = Asked::from_args() else { return };
     let mut table = Table::new("memory", "one thread, in process; p50 of single calls; memories of 12 to 40 words");
-    let sizes: &[usize] = if asked.quick { &[1_000, 20_000] } else { &[1_000, 10_000, 100_000] };
+    let sizes = match asked.count {
+        Some(count) => vec![count],
+        None if asked.quick => vec![1_000, 20_000],
+        None => vec![1_000, 10_000, 100_000],
+    };
     for size in sizes {
-        measure(&mut table, *size, if asked.quick { 200 } else { 500 });
+        measure(&mut table, size, if asked.quick { 200 } else { 500 });
     }
     table.finish();
 }

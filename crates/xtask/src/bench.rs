@@ -29,10 +29,14 @@ const AREAS: [Area; 8] = [
 pub(crate) fn run(args: &[String]) -> Result<bool, String> {
     let started = Instant::now();
     let quick = args.iter().any(|arg| arg == "--quick");
-    let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--quick").collect();
+    let count = args.iter().find(|arg| arg.starts_with("--count="));
+    let wanted: Vec<&String> = args.iter().filter(|arg| *arg != "--quick" && Some(*arg) != count).collect();
     if let Some(unknown) = wanted.iter().find(|name| AREAS.iter().all(|area| area.name != ***name)) {
         let known: Vec<&str> = AREAS.iter().map(|area| area.name).collect();
-        return Err(format!("there is no area `{unknown}`; use any of: {}, and --quick", known.join(", ")));
+        return Err(format!(
+            "there is no area `{unknown}`; use any of: {}, and --quick or --count=N",
+            known.join(", ")
+        ));
     }
     let areas: Vec<&Area> =
         AREAS.iter().filter(|area| wanted.is_empty() || wanted.iter().any(|name| **name == area.name)).collect();
@@ -53,6 +57,7 @@ pub(crate) fn run(args: &[String]) -> Result<bool, String> {
         if quick {
             command.arg("--quick");
         }
+        command.args(count);
         all_ran &= command.status().map_err(cannot_run)?.success();
     }
     drop(postgres);

@@ -17,6 +17,7 @@ Commands:
   test [cargo test arguments]   Run all tests, with a throwaway Postgres
   soak [cargo test arguments]   The same in release, with the long figures (A2A_SOAK=1)
   bench [area ...] [--quick]    Measure core, memory, mcp, remember, store, load, lag, workflows in release, with a throwaway Postgres
+  bench memory --count=N        The same of recall, with so many memories
   eval [--tune] [--misses]      Ask recall questions with known answers, print how well it answers
   help                          Show this text
 

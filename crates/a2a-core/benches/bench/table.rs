@@ -202,6 +202,9 @@ pub(crate) fn resident_bytes() -> f64 {
 /// What the command line asks for; `None` when this is not a benchmark run, as when all targets are tested.
 pub(crate) struct Asked {
     pub(crate) quick: bool,
+    /// How many of whatever is measured, where that can be chosen.
+    #[allow(dead_code, reason = "some benchmarks have fixed sizes")]
+    pub(crate) count: Option<usize>,
     words: Vec<String>,
 }
 
@@ -214,6 +217,7 @@ impl Asked {
         }
         Some(Self {
             quick: args.iter().any(|arg| arg == "--quick"),
+            count: args.iter().find_map(|arg| arg.strip_prefix("--count=")?.parse().ok()),
             words: args.into_iter().filter(|arg| !arg.starts_with('-')).collect(),
         })
     }

@@ -28,10 +28,11 @@ fn value(bench: &Bench, ranking: Ranking) -> f64 {
 }
 
 /// What counts where a model reads.
-const MODEL_FIELDS: [Field; 4] = [
+const MODEL_FIELDS: [Field; 5] = [
     ("model", |r| &mut r.model, &[0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 1.8, 2.2, 2.6]),
     ("model_alignment", |r| &mut r.model_alignment, &[0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.3]),
     ("model_floor", |r| &mut r.model_floor, &[0.001, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+    ("model_recency", |r| &mut r.model_recency, &[0.1, 0.15, 0.2, 0.25, 0.3, 0.4]),
     ("model", |r| &mut r.model, &[0.5, 0.7, 0.9, 1.1, 1.3, 2.0, 3.0]),
 ];
 

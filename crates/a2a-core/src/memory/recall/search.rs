@@ -125,9 +125,10 @@ impl Shard {
             let vector = (query.ranking.semantic > 0.0 && !is_read).then(|| embed(&query.query)).flatten();
             let alignment = (query.ranking.alignment > 0.0).then(|| Alignment::of(&meaning(&query.query))).flatten();
             named = self.with_key_or_phrase(query.query.trim(), &words, &selection);
+            let recency = if by_model.is_some() { query.ranking.model_recency } else { query.ranking.recency };
             let scoring = Scoring {
                 shard: self,
-                ranking: &query.ranking,
+                ranking: &Ranking { recency, ..query.ranking },
                 meaning: by_model.as_deref(),
                 selection: &selection,
                 asked: &asked,

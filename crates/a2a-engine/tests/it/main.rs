@@ -18,6 +18,7 @@ mod attempts;
 mod confinement;
 mod embeddings;
 mod external;
+mod loading;
 mod mcp;
 mod mcp_server;
 mod places;

@@ -13,7 +13,7 @@ use a2a_store::database_url::DatabaseUrl;
 use a2a_store::store::Location;
 use serde::Serialize;
 
-use crate::embedder::{EmbedderSettings, ExternalSettings};
+use crate::embedder::{EmbedderSettings, ExternalSettings, ModelPlace, Prefixes};
 #[cfg(feature = "local-model")]
 use crate::embedder::{ModelFolder, pull};
 use crate::operator::{OperatorFile, Secret};
@@ -82,6 +82,10 @@ pub struct Settings {
     pub embeddings_dimensions: Option<String>,
     /// `A2A_EMBEDDINGS_DIR`
     pub embeddings_dir: Option<PathBuf>,
+    /// `A2A_EMBEDDINGS_QUERY_PREFIX`
+    pub embeddings_query_prefix: Option<String>,
+    /// `A2A_EMBEDDINGS_DOCUMENT_PREFIX`
+    pub embeddings_document_prefix: Option<String>,
 }
 
 /// How much is remembered. When a limit is reached, what is worth least is forgotten.
@@ -267,7 +271,11 @@ impl Config {
             &mut problem,
         );
         let model_folder = data_dir(settings.data_dir.as_deref()).map(|folder| model_folder(&folder));
-        let embedder = match embedder(settings, dimensions, model_folder.as_deref()) {
+        let prefixes = [
+            prefix("A2A_EMBEDDINGS_QUERY_PREFIX", settings.embeddings_query_prefix.as_deref(), &mut problem),
+            prefix("A2A_EMBEDDINGS_DOCUMENT_PREFIX", settings.embeddings_document_prefix.as_deref(), &mut problem),
+        ];
+        let embedder = match embedder(settings, dimensions, prefixes, model_folder.as_deref()) {
             Ok(embedder) => embedder,
             Err(found) => {
                 problems.extend(found);
@@ -309,10 +317,14 @@ pub fn database_url_shown(url: &str) -> Option<String> {
     DatabaseUrl::parse(url.trim()).ok().map(|url| url.display_safe())
 }
 
+/// Longer ones are instructions, and would be most of a short memory.
+const PREFIX_BYTES_MAX: usize = 200;
+
 /// The model that the settings name.
 fn embedder(
     settings: &Settings,
     dimensions: Option<usize>,
+    [query, document]: [Option<String>; 2],
     fetched: Option<&Path>,
 ) -> Result<Option<EmbedderSettings>, Vec<Problem>> {
     let set =
@@ -321,13 +333,13 @@ fn embedder(
     let key = key.as_ref().map(|key| Secret::new(key.expose().trim())).filter(|key| !key.expose().is_empty());
     let problem = |path: &str, message: String| Err(vec![Problem { path: path.to_owned(), message }]);
     let folder = settings.embeddings_dir.as_deref().filter(|folder| !folder.as_os_str().is_empty());
-    match set(&settings.embeddings_url) {
+    let place = match set(&settings.embeddings_url) {
         Some(_) if folder.is_some() => {
             problem("A2A_EMBEDDINGS_DIR", "is set and A2A_EMBEDDINGS_URL too; set only one of them".to_owned())
         }
         Some(url) => {
             let external = ExternalSettings::new(&url, model.as_deref(), key.as_ref(), dimensions)?;
-            Ok(Some(EmbedderSettings::External(external)))
+            Ok(Some(ModelPlace::External(external)))
         }
         // A key alone does nothing and does no harm.
         None if model.is_some() => {
@@ -335,18 +347,50 @@ fn embedder(
         }
         None => local_model(folder, fetched)
             .or_else(|message| problem("A2A_EMBEDDINGS_DIR", format!("can't be used: {message}"))),
+    };
+    let Some(place) = place? else { return Ok(None) };
+    let own = own_prefixes(&place);
+    let prefixes = Prefixes { query: query.unwrap_or(own.query), document: document.unwrap_or(own.document) };
+    if prefixes.document.len() > PREFIX_BYTES_MAX {
+        let message = format!(
+            "is a model that wants more than {PREFIX_BYTES_MAX} bytes before each text; set \
+             A2A_EMBEDDINGS_DOCUMENT_PREFIX to a shorter one"
+        );
+        return problem("A2A_EMBEDDINGS_DIR", message).map(|_| None);
+    }
+    Ok(Some(EmbedderSettings { place, prefixes }))
+}
+
+/// What a setting puts before texts. A space at its end counts.
+fn prefix(path: &str, text: Option<&str>, problem: &mut impl FnMut(&str, String)) -> Option<String> {
+    let text = text.filter(|text| !text.trim().is_empty())?;
+    if text.len() > PREFIX_BYTES_MAX || text.chars().any(char::is_control) {
+        problem(path, format!("must have at most {PREFIX_BYTES_MAX} bytes on one line, such as `query: `"));
+    }
+    Some(text.to_owned())
+}
+
+/// What a model says of itself.
+fn own_prefixes(place: &ModelPlace) -> Prefixes {
+    match place {
+        ModelPlace::External(_) => Prefixes::default(),
+        #[cfg(feature = "local-model")]
+        ModelPlace::Local(folder) => {
+            let prompts = folder.prompts();
+            Prefixes { query: prompts.query.clone(), document: prompts.document.clone() }
+        }
     }
 }
 
 /// The model of a folder, or the one that was fetched, if there is one.
 #[cfg(feature = "local-model")]
-fn local_model(folder: Option<&Path>, fetched: Option<&Path>) -> Result<Option<EmbedderSettings>, String> {
+fn local_model(folder: Option<&Path>, fetched: Option<&Path>) -> Result<Option<ModelPlace>, String> {
     let folder = folder.or_else(|| fetched.filter(|fetched| pull::is_there(fetched)));
-    folder.map(|folder| ModelFolder::open(folder).map(EmbedderSettings::Local)).transpose()
+    folder.map(|folder| ModelFolder::open(folder).map(ModelPlace::Local)).transpose()
 }
 
 #[cfg(not(feature = "local-model"))]
-fn local_model(folder: Option<&Path>, _: Option<&Path>) -> Result<Option<EmbedderSettings>, String> {
+fn local_model(folder: Option<&Path>, _: Option<&Path>) -> Result<Option<ModelPlace>, String> {
     match folder {
         Some(_) => Err("this program was built without the feature local-model".to_owned()),
         None => Ok(None),
@@ -425,6 +469,8 @@ mod tests {
             embeddings_key: Some(Secret::new("two\nlines")),
             embeddings_dimensions: text("0"),
             embeddings_dir: None,
+            embeddings_query_prefix: Some("query: ".repeat(40)),
+            embeddings_document_prefix: None,
         };
         let problems = Config::new(&settings).unwrap_err();
         let named: Vec<&str> = problems.0.iter().map(|p| p.path.as_str()).collect();
@@ -446,6 +492,7 @@ mod tests {
             "A2A_EMBEDDINGS_MODEL",
             "A2A_EMBEDDINGS_KEY",
             "A2A_EMBEDDINGS_DIMENSIONS",
+            "A2A_EMBEDDINGS_QUERY_PREFIX",
         ] {
             assert!(named.contains(&name), "{name} not in {named:?}");
         }
@@ -484,6 +531,26 @@ mod tests {
         let url = Some("http://127.0.0.1:1/v1".to_owned());
         let both = Settings { embeddings_url: url, embeddings_model: text("m"), ..settings };
         assert!(Config::new(&both).unwrap_err().to_string().contains("set only one"));
+    }
+
+    #[test]
+    fn a_prefix_before_documents_makes_another_model() {
+        let named = |query: Option<&str>, document: Option<&str>| {
+            let settings = Settings {
+                embeddings_url: text("http://127.0.0.1:1/v1"),
+                embeddings_model: text("m"),
+                embeddings_query_prefix: query.map(str::to_owned),
+                embeddings_document_prefix: document.map(str::to_owned),
+                ..Settings::default()
+            };
+            Config::new(&settings).unwrap().embedder.unwrap()
+        };
+        let plain = named(None, Some(" ")).name();
+        assert_eq!(plain, "http://127.0.0.1:1/v1 m");
+        assert_eq!(named(Some("query: "), None).name(), plain, "questions are read anew anyway");
+        let prefixed = named(Some("query: "), Some("passage: "));
+        assert_eq!(prefixed.name(), format!("{plain} \"passage: \""));
+        assert_eq!(prefixed.prefixes, Prefixes { query: "query: ".to_owned(), document: "passage: ".to_owned() });
     }
 
     #[test]

@@ -28,25 +28,47 @@ use self::questions::Questions;
 #[cfg(feature = "local-model")]
 pub use a2a_model::ModelFolder;
 
-/// Which model reads memories and agents.
+/// Where the model is that reads memories and agents.
 #[derive(Debug, Clone)]
-pub enum EmbedderSettings {
-    /// One behind an endpoint.
+pub enum ModelPlace {
+    /// Behind an endpoint.
     External(ExternalSettings),
-    /// One that is run in this process.
+    /// Run in this process.
     #[cfg(feature = "local-model")]
     Local(ModelFolder),
 }
 
+/// What some models want before each text, such as `query: ` and `passage: `. They were trained to tell questions from what
+/// answers them by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prefixes {
+    /// Before questions and needs.
+    pub query: String,
+    /// Before memories and agents.
+    pub document: String,
+}
+
+/// Which model reads memories and agents, and how.
+#[derive(Debug, Clone)]
+pub struct EmbedderSettings {
+    /// The model.
+    pub place: ModelPlace,
+    /// What is put before each text.
+    pub prefixes: Prefixes,
+}
+
 impl EmbedderSettings {
-    /// The identity of the vectors: those with different names are never compared. It holds no secret.
+    /// The identity of the vectors: those with different names are never compared. It holds no secret. Behind another prefix
+    /// a model makes other vectors, which are as those of another model.
     #[must_use]
     pub fn name(&self) -> String {
-        match self {
-            Self::External(settings) => settings.name(),
+        let model = match &self.place {
+            ModelPlace::External(settings) => settings.name(),
             #[cfg(feature = "local-model")]
-            Self::Local(folder) => folder.name().to_owned(),
-        }
+            ModelPlace::Local(folder) => folder.name().to_owned(),
+        };
+        let prefix = &self.prefixes.document;
+        if prefix.is_empty() { model } else { format!("{model} {prefix:?}") }
     }
 }
 
@@ -84,11 +106,11 @@ pub(crate) enum Embedder {
 }
 
 impl Embedder {
-    fn new(settings: &EmbedderSettings) -> Self {
-        match settings {
-            EmbedderSettings::External(settings) => Self::External(External::new(settings.clone())),
+    fn new(place: &ModelPlace) -> Self {
+        match place {
+            ModelPlace::External(settings) => Self::External(External::new(settings.clone())),
             #[cfg(feature = "local-model")]
-            EmbedderSettings::Local(folder) => Self::Local(Local::new(folder.clone())),
+            ModelPlace::Local(folder) => Self::Local(Local::new(folder.clone())),
         }
     }
 
@@ -145,6 +167,7 @@ pub struct EmbeddingStats {
 pub(crate) struct Embeddings {
     name: Arc<str>,
     embedder: Embedder,
+    prefixes: Prefixes,
     questions: Questions,
     last_error: Mutex<Option<String>>,
     refused: Mutex<reader::Refused>,
@@ -154,7 +177,8 @@ impl Embeddings {
     pub(crate) fn new(settings: &EmbedderSettings) -> Self {
         Self {
             name: settings.name().into(),
-            embedder: Embedder::new(settings),
+            embedder: Embedder::new(&settings.place),
+            prefixes: settings.prefixes.clone(),
             questions: Questions::default(),
             last_error: Mutex::default(),
             refused: Mutex::default(),
@@ -179,10 +203,23 @@ impl Embeddings {
         }
     }
 
+    /// Has it read what is remembered.
+    pub(crate) async fn read_documents(&self, texts: &[&str], limit: Duration) -> Result<Vec<ModelVector>, EmbedError> {
+        let prefixed: Vec<String> = texts.iter().map(|text| format!("{}{text}", self.prefixes.document)).collect();
+        let prefixed: Vec<&str> = prefixed.iter().map(String::as_str).collect();
+        self.embedder.embed(&prefixed, limit).await
+    }
+
+    /// Has it read what is asked.
+    async fn read_question(&self, question: &str, limit: Duration) -> Result<Option<ModelVector>, EmbedError> {
+        let prefixed = format!("{}{question}", self.prefixes.query);
+        Ok(self.embedder.embed(&[prefixed.as_str()], limit).await?.into_iter().next())
+    }
+
     /// Has it read a few words, for a diagnosis.
     pub(crate) async fn probe(&self) -> Result<usize, EmbedError> {
         const LIMIT: Duration = Duration::from_secs(10);
-        let vectors = self.embedder.embed(&["when do we deploy"], LIMIT).await?;
-        Ok(vectors.first().map_or(0, ModelVector::dimensions))
+        let vector = self.read_question("when do we deploy", LIMIT).await?;
+        Ok(vector.as_ref().map_or(0, ModelVector::dimensions))
     }
 }

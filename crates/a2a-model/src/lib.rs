@@ -8,6 +8,7 @@
 mod transformer;
 mod weights;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -31,6 +32,8 @@ const CONFIG_FILE: &str = "config.json";
 const VOCABULARY_FILE: &str = "vocab.txt";
 /// How the vectors of the tokens become that of the text; the mean, when it is not there.
 const POOLING_FILE: &str = "1_Pooling/config.json";
+/// What the model wants before texts; nothing, when it is not there.
+const PROMPTS_FILE: &str = "config_sentence_transformers.json";
 /// Parts of the weights that tell two models apart, and how long each is.
 const SAMPLES: u64 = 64;
 const SAMPLE_BYTES: usize = 4_096;
@@ -55,6 +58,34 @@ struct Shape {
 struct Pooling {
     #[serde(default)]
     pooling_mode_cls_token: bool,
+}
+
+/// What the authors of a model want before texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Prompts {
+    /// Before questions.
+    pub query: String,
+    /// Before what answers them.
+    pub document: String,
+}
+
+impl Prompts {
+    /// Reads the file in which they name them. Those of a task that is not ours are left out.
+    fn read(file: &[u8]) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(default)]
+            prompts: HashMap<String, String>,
+            #[serde(default)]
+            default_prompt_name: Option<String>,
+        }
+        let Named { prompts, default_prompt_name } = serde_json::from_slice(file)?;
+        let find = |names: &[&str]| {
+            let default = default_prompt_name.as_deref();
+            names.iter().copied().chain(default).find_map(|name| prompts.get(name)).cloned().unwrap_or_default()
+        };
+        Ok(Self { query: find(&["query"]), document: find(&["document", "passage"]) })
+    }
 }
 
 impl Shape {
@@ -85,6 +116,7 @@ pub struct ModelFolder {
     folder: PathBuf,
     shape: Shape,
     pooling: Pooling,
+    prompts: Prompts,
     name: String,
 }
 
@@ -105,17 +137,29 @@ impl ModelFolder {
         } else {
             Pooling::default()
         };
+        let prompts = folder.join(PROMPTS_FILE);
+        let prompts = if prompts.exists() {
+            Prompts::read(&read(&prompts)?).map_err(|error| format!("{PROMPTS_FILE}: {error}"))?
+        } else {
+            Prompts::default()
+        };
         let vocabulary = read(&folder.join(VOCABULARY_FILE))?;
         Weights::open(&folder.join(WEIGHTS_FILE))?;
         let fingerprint = fingerprint(&folder.join(WEIGHTS_FILE), &[&config, &vocabulary])?;
         let base = folder.file_name().map_or_else(|| "model".into(), |name| name.to_string_lossy());
-        Ok(Self { folder: folder.to_owned(), shape, pooling, name: format!("local:{fingerprint} {base}") })
+        Ok(Self { folder: folder.to_owned(), shape, pooling, prompts, name: format!("local:{fingerprint} {base}") })
     }
 
     /// The identity of the vectors.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What its authors want before texts.
+    #[must_use]
+    pub fn prompts(&self) -> &Prompts {
+        &self.prompts
     }
 
     /// Where it is.
@@ -189,5 +233,27 @@ impl Model {
     /// When the file can't be read any more.
     pub fn embed(&self, text: &str) -> Result<ModelVector, String> {
         self.0.embed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_authors_want_before_texts_is_read() {
+        let read = |file: &str| {
+            let Prompts { query, document } = Prompts::read(file.as_bytes()).unwrap();
+            (query, document)
+        };
+        let both = |query: &str, document: &str| (query.to_owned(), document.to_owned());
+        assert_eq!(read(r#"{"prompts": {"query": "query: ", "passage": "passage: "}}"#), both("query: ", "passage: "));
+        let tasks =
+            r#"{"prompts": {"query": "q: ", "document": "d: ", "clustering": "c: "}, "similarity_fn_name": "cosine"}"#;
+        assert_eq!(read(tasks), both("q: ", "d: "));
+        let default = r#"{"prompts": {"query": "q: ", "any": "a: "}, "default_prompt_name": "any"}"#;
+        assert_eq!(read(default), both("q: ", "a: "));
+        assert_eq!(read(r#"{"__version__": {}, "default_prompt_name": null}"#), both("", ""));
+        assert!(Prompts::read(b"[]").is_err());
     }
 }

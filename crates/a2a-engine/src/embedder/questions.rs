@@ -85,9 +85,9 @@ impl Embeddings {
         // A task of its own: what comes too late for this call is there for the next one.
         tokio::spawn(async move {
             let _place = place;
-            match this.embedder.embed(&[question.as_str()], LIMIT).await {
-                Ok(vectors) => {
-                    let Some(vector) = vectors.into_iter().next().map(Arc::new) else { return };
+            match this.read_question(&question, LIMIT).await {
+                Ok(vector) => {
+                    let Some(vector) = vector.map(Arc::new) else { return };
                     this.questions.keep(question, Arc::clone(&vector));
                     // Nobody may be waiting any more.
                     let _late = tell.send(vector);

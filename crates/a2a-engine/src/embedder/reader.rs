@@ -270,7 +270,7 @@ impl Reader {
             let texts: Vec<&str> = part.iter().map(|passage| passage.text.as_str()).collect();
             let answered = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(Round::Ending),
-                answered = self.embeddings.embedder.embed(&texts, REQUEST_LIMIT) => answered,
+                answered = self.embeddings.read_documents(&texts, REQUEST_LIMIT) => answered,
             };
             match answered {
                 Ok(vectors) => self.keep(part, vectors).await?,

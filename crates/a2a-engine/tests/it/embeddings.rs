@@ -337,6 +337,40 @@ async fn recall_does_not_wait_for_an_endpoint_that_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_model_gets_the_prefixes_that_it_wants() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = EmbeddingEndpoint::start(Some(KEY)).await;
+    let hub = |document: &str| {
+        let settings = Settings {
+            data_dir: Some(folder.path().to_owned()),
+            embeddings_url: Some(endpoint.url()),
+            embeddings_model: Some(MODEL.to_owned()),
+            embeddings_key: Some(Secret::new(KEY)),
+            embeddings_query_prefix: Some("query: ".to_owned()),
+            embeddings_document_prefix: Some(document.to_owned()),
+            ..Settings::default()
+        };
+        Hub::open(Config::new(&settings).unwrap())
+    };
+    let first = hub("passage: ");
+    store(&first, &["zebras yawn".to_owned()]).await;
+    all_read(&first, 1).await;
+    recall(&first, "zeppelin yacht").await;
+    wait_until(LIMIT, "the question is asked", async || {
+        !endpoint.given(MODEL).contains_key("zeppelin yacht")
+            && endpoint.given(MODEL).contains_key("query: zeppelin yacht")
+    })
+    .await;
+    first.close().await;
+    // Behind another prefix it is another model.
+    let second = hub("text: ");
+    all_read(&second, 1).await;
+    let given = endpoint.given(MODEL);
+    assert!(["passage: zebras yawn", "text: zebras yawn"].iter().all(|text| given[*text] == 1), "{given:?}");
+    second.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_is_told_without_the_key() {
     let world = World::Sqlite(tempfile::tempdir().unwrap());
     let endpoint = EmbeddingEndpoint::start(Some("another key")).await;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use a2a_engine::config::Config;
-use a2a_engine::embedder::{EmbedderSettings, ModelFolder, pull};
+use a2a_engine::embedder::{EmbedderSettings, ModelFolder, ModelPlace, pull};
 use clap::Subcommand;
 use serde_json::json;
 
@@ -62,7 +62,7 @@ fn folder(config: &Config) -> Result<PathBuf, CliError> {
 fn show(config: &Config, as_json: bool) -> Result<(), CliError> {
     let model = config.embedder.as_ref().map(EmbedderSettings::name);
     let (folder, dimensions) = match &config.embedder {
-        Some(EmbedderSettings::Local(local)) => (Some(local.folder()), Some(local.dimensions())),
+        Some(ModelPlace::Local(local)) => (Some(local.folder()), Some(local.dimensions())),
         _ => (None, None),
     };
     if as_json {

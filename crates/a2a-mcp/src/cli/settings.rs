@@ -56,6 +56,8 @@ pub(crate) const VARIABLES: [(&str, &str); 22] = [
     ("A2A_EMBEDDINGS_KEY", "embeddings_key"),
     ("A2A_EMBEDDINGS_DIMENSIONS", "embeddings_dimensions"),
     (EMBEDDINGS_DIR, "embeddings_dir"),
+    ("A2A_EMBEDDINGS_QUERY_PREFIX", "embeddings_query_prefix"),
+    ("A2A_EMBEDDINGS_DOCUMENT_PREFIX", "embeddings_document_prefix"),
     ("A2A_TOOLS", "tools"),
     ("A2A_ACTOR", "actor"),
     ("A2A_LOG", "log"),
@@ -125,6 +127,12 @@ pub(crate) struct Args {
     /// Folder of an embedding model that is run in this process [default: the one that `model pull` has fetched]
     #[arg(long, env = "A2A_EMBEDDINGS_DIR", value_name = "DIR", global = true, hide_env_values = true)]
     embeddings_dir: Option<OsString>,
+    /// What the model wants before questions, such as `query: ` [default: what a model in this process says of itself]
+    #[arg(long, env = "A2A_EMBEDDINGS_QUERY_PREFIX", value_name = "TEXT", global = true, hide_env_values = true)]
+    embeddings_query_prefix: Option<String>,
+    /// The same before memories and agents, such as `passage: `; with another one everything is read anew
+    #[arg(long, env = "A2A_EMBEDDINGS_DOCUMENT_PREFIX", value_name = "TEXT", global = true, hide_env_values = true)]
+    embeddings_document_prefix: Option<String>,
     /// Toolsets to offer to clients, separated by commas; for serve only [default: all]
     #[arg(long, env = "A2A_TOOLS", value_name = "LIST", global = true, hide_env_values = true)]
     tools: Option<String>,
@@ -181,6 +189,8 @@ impl Args {
             embeddings_key: self.embeddings_key.as_deref().map(Secret::new),
             embeddings_dimensions: self.embeddings_dimensions.clone(),
             embeddings_dir: self.embeddings_dir.clone().map(PathBuf::from),
+            embeddings_query_prefix: self.embeddings_query_prefix.clone(),
+            embeddings_document_prefix: self.embeddings_document_prefix.clone(),
         };
         match (Config::new(&settings), self.filter(level)) {
             (Ok(config), Ok(filter)) => {
@@ -277,6 +287,8 @@ impl Args {
             "embeddings_key" => set(&self.embeddings_key).map(|_| "(set; not shown)".to_owned()),
             "embeddings_dimensions" => set(&self.embeddings_dimensions),
             "embeddings_dir" => self.embeddings_dir.as_ref().map(|dir| dir.to_string_lossy().into_owned()),
+            "embeddings_query_prefix" => set(&self.embeddings_query_prefix),
+            "embeddings_document_prefix" => set(&self.embeddings_document_prefix),
             "tools" => set(&self.tools),
             "actor" => set(&self.actor),
             _ => set(&self.log),

@@ -13,6 +13,8 @@ use crate::error::StoreError;
 use crate::store::{Backend, Store};
 
 mod merge;
+pub(crate) mod reconcile;
+pub mod sync;
 mod tables;
 
 pub(crate) use merge::MERGE;
@@ -305,6 +307,40 @@ pub(crate) fn compare(expected: &[TableDigest], found: &[TableDigest], kept: u64
         }
     }
     Ok(())
+}
+
+/// The end of a statement that inserts rows: those that are there get the new values.
+pub(crate) fn on_conflict(table: &Table) -> String {
+    if table.key == "id" && !table.is_content {
+        // What happened has no identity.
+        return String::new();
+    }
+    let set: Vec<String> = table.columns.iter().map(|column| format!("{0} = excluded.{0}", column.name)).collect();
+    format!("ON CONFLICT ({}) DO UPDATE SET {}", table.key, set.join(", "))
+}
+
+/// Rows of one table as they are written at once.
+pub(crate) fn batches<'r>(rows: &'r reconcile::Rows, table: usize) -> Vec<Vec<&'r str>> {
+    let mut batches: Vec<Vec<&str>> = Vec::new();
+    let mut bytes = PART_BYTES_MAX;
+    for row in rows.iter().filter(|(key, _)| key.0 == table).filter_map(|(_, row)| row.as_deref()) {
+        if bytes >= PART_BYTES_MAX || batches.last().is_none_or(|batch| batch.len() >= PART_ROWS_MAX) {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += row.len();
+        if let Some(batch) = batches.last_mut() {
+            batch.push(row);
+        }
+    }
+    batches
+}
+
+/// The keys of the rows of a table that are to go, as a JSON array, unless there are none.
+pub(crate) fn gone(rows: &reconcile::Rows, table: usize) -> Option<String> {
+    let keys: Vec<&str> =
+        rows.iter().filter(|(key, row)| key.0 == table && row.is_none()).map(|(key, _)| key.1.as_str()).collect();
+    (!keys.is_empty()).then(|| format!("[{}]", keys.join(",")))
 }
 
 /// The name of the table that holds incoming rows while they are merged.

@@ -169,9 +169,9 @@ impl Sqlite {
                 let open = move || establish(Some(&path), access);
                 let connection =
                     tokio::task::spawn_blocking(open).await.map_err(|error| StoreError::Task(error.to_string()))??;
-                Ok(SqliteFeed::new(Arc::new(Mutex::new(connection)), self.definitions.clone()))
+                Ok(SqliteFeed::new(Arc::new(Mutex::new(connection)), false, self.definitions.clone()))
             }
-            None => Ok(SqliteFeed::new(self.writer.clone(), self.definitions.clone())),
+            None => Ok(SqliteFeed::new(self.writer.clone(), true, self.definitions.clone())),
         }
     }
 

@@ -1,15 +1,24 @@
 //! Copies of everything, from and to Postgres.
 
+use std::sync::Arc;
+
 use futures_util::TryStreamExt as _;
 use tokio::sync::mpsc;
 use tokio_postgres::Client;
 
 use super::{Postgres, connect};
 use crate::error::StoreError;
+use crate::snapshot::reconcile::{Rows, Side};
+use crate::snapshot::sync::{InMemory, Synced};
 use crate::snapshot::{
-    Digests, Kind, MERGE, Part, Parts, RestoreMode, SnapshotError, TABLES, Table, TableDigest, canonical, compare,
-    incoming,
+    Digests, Kind, MERGE, Part, Parts, RestoreMode, SnapshotError, TABLES, Table, TableDigest, batches, canonical,
+    compare, gone, incoming, on_conflict,
 };
+
+/// Rows that wait for the thread that compares them.
+const ROWS_MAX: usize = 256;
+/// Stands in place of a table after the last row.
+const END: usize = usize::MAX;
 
 /// Reading or writing everything takes as long as it takes; whoever holds a lock is waited for, but not for ever.
 const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
@@ -40,11 +49,7 @@ impl Postgres {
     ) -> Result<Vec<(&'static str, u64)>, SnapshotError> {
         // An error drops the session, and with it the transaction.
         let client = self.session().await?;
-        client.batch_execute("BEGIN").await?;
-        client.batch_execute(SETTINGS).await?;
-        // Nobody else writes meanwhile, so that what was found empty stays so; readers go on.
-        let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
-        client.batch_execute(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "))).await?;
+        begin_alone(&client).await?;
         let taken = match mode {
             RestoreMode::Empty => restore_empty(&client, &mut parts).await?,
             RestoreMode::Merge => restore_merge(&client, &mut parts).await?,
@@ -55,10 +60,108 @@ impl Postgres {
         Ok(taken)
     }
 
+    /// Brings this database and `memory` together in one transaction of each; the one in memory commits first.
+    pub(crate) async fn sync(&self, memory: Arc<InMemory>) -> Result<Synced, SnapshotError> {
+        // An error drops the session, and with it the transaction.
+        let client = self.session().await?;
+        begin_alone(&client).await?;
+        let (to, mut rows) = mpsc::channel::<(usize, String)>(ROWS_MAX);
+        let held = memory.clone();
+        // The base is held by the thread that reads both sides; one sync goes on at a time.
+        let exchanging = tokio::task::spawn_blocking(move || {
+            let mut base = held.base();
+            let mut theirs = Side::new(&base);
+            let mut is_whole = false;
+            while let Some((table, row)) = rows.blocking_recv() {
+                is_whole = table == END;
+                if !is_whole {
+                    theirs.add(table, &row)?;
+                }
+            }
+            if !is_whole {
+                return Err(SnapshotError::Incomplete);
+            }
+            let theirs = theirs.finish();
+            held.exchange(&mut base, theirs)
+        });
+        let read = async {
+            for (index, table) in TABLES.iter().enumerate() {
+                let mut found = std::pin::pin!(client.query_raw(&select(table), std::iter::empty::<&str>()).await?);
+                while let Some(row) = found.try_next().await? {
+                    to.send((index, row.try_get(0)?)).await.map_err(|_| SnapshotError::Incomplete)?;
+                }
+            }
+            to.send((END, String::new())).await.map_err(|_| SnapshotError::Incomplete)
+        };
+        let read = read.await;
+        drop(to);
+        let exchanged = exchanging.await.map_err(|error| StoreError::Task(error.to_string()))?;
+        let exchanged = match (read, exchanged) {
+            (Err(error), Err(SnapshotError::Incomplete)) => return Err(error),
+            (_, exchanged) => exchanged?,
+        };
+        if !exchanged.to_theirs.is_empty() {
+            apply(&client, &exchanged.to_theirs).await?;
+            client.batch_execute("UPDATE store_meta SET epoch = gen_random_uuid()").await?;
+        }
+        client.batch_execute("COMMIT").await?;
+        Ok(memory.done(&mut memory.base(), exchanged))
+    }
+
     async fn session(&self) -> Result<Client, SnapshotError> {
         let (client, _driver, _transport) = connect::open(&self.url, |_| {}).await.map_err(StoreError::from)?;
         Ok(client)
     }
+}
+
+/// Begins a transaction beside which nobody else writes, so that what was found stays so; readers go on.
+async fn begin_alone(client: &Client) -> Result<(), SnapshotError> {
+    client.batch_execute("BEGIN").await?;
+    client.batch_execute(SETTINGS).await?;
+    let names: Vec<&str> = TABLES.iter().map(|table| table.name).collect();
+    client.batch_execute(&format!("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE", names.join(", "))).await?;
+    Ok(())
+}
+
+/// Writes rows and takes those away that are to go.
+async fn apply(client: &Client, rows: &Rows) -> Result<(), SnapshotError> {
+    for (index, table) in TABLES.iter().enumerate().rev() {
+        if let Some(keys) = gone(rows, index) {
+            let is_number = |name: &str| {
+                table.columns.iter().any(|column| column.name == name && matches!(column.kind, Kind::Integer))
+            };
+            let same: Vec<String> = table
+                .key
+                .split(", ")
+                .enumerate()
+                .map(|(part, name)| match is_number(name) {
+                    true => format!("t.{name} = (v ->> {part})::bigint"),
+                    false => format!("t.{name} = v ->> {part}"),
+                })
+                .collect();
+            let sql = format!(
+                "DELETE FROM {} t USING jsonb_array_elements($1::text::jsonb) AS v WHERE {}",
+                table.name,
+                same.join(" AND ")
+            );
+            client.execute(&sql, &[&keys]).await?;
+        }
+    }
+    for (index, table) in TABLES.iter().enumerate() {
+        let batches = batches(rows, index);
+        if table.name == "runs" {
+            // A key may go from one run to another, and is unique at every moment.
+            for batch in &batches {
+                let sql = "UPDATE runs SET idempotency_key = NULL \
+                           WHERE id IN (SELECT v ->> 0 FROM jsonb_array_elements($1::text::jsonb) AS v)";
+                client.execute(sql, &[&format!("[{}]", batch.join(","))]).await?;
+            }
+        }
+        for batch in batches {
+            insert(client, table, table.name, &batch, &on_conflict(table)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn select(table: &Table) -> String {
@@ -76,7 +179,14 @@ fn select(table: &Table) -> String {
     format!("SELECT json_build_array({})::text FROM {} ORDER BY {}", columns.join(", "), table.name, table.key)
 }
 
-async fn insert(client: &Client, table: &Table, target: &str, rows: &[String]) -> Result<(), SnapshotError> {
+async fn insert(
+    client: &Client,
+    table: &Table,
+    target: &str,
+    rows: &[impl AsRef<str>],
+    conflict: &str,
+) -> Result<(), SnapshotError> {
+    let rows: Vec<&str> = rows.iter().map(AsRef::as_ref).collect();
     let values: Vec<String> = table
         .columns
         .iter()
@@ -96,7 +206,7 @@ async fn insert(client: &Client, table: &Table, target: &str, rows: &[String]) -
         })
         .collect();
     let sql = format!(
-        "INSERT INTO {target} ({}) SELECT {} FROM jsonb_array_elements($1::text::jsonb) AS v",
+        "INSERT INTO {target} ({}) SELECT {} FROM jsonb_array_elements($1::text::jsonb) AS v {conflict}",
         table.column_names(),
         values.join(", ")
     );
@@ -114,7 +224,7 @@ async fn take(
         match parts.recv().await {
             Some(Part::Rows { table, rows }) => {
                 if let Some(table) = TABLES.get(table) {
-                    insert(client, table, &target(table), &rows).await?;
+                    insert(client, table, &target(table), &rows, "").await?;
                 }
             }
             Some(Part::End(expected)) => return Ok(expected),

@@ -33,6 +33,8 @@ const QUICK_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct SqliteFeed {
     connection: DebugConnection,
+    /// Whether the connection is that of the writer, as it is in memory.
+    is_shared: bool,
     data_version: i64,
     seq: i64,
     epoch: String,
@@ -82,9 +84,10 @@ fn snapshot_in_txn(conn: &mut SqliteConnection, definitions: &Definitions) -> Re
 }
 
 impl SqliteFeed {
-    pub(super) fn new(connection: SharedConnection, definitions: Arc<Definitions>) -> Self {
+    pub(super) fn new(connection: SharedConnection, is_shared: bool, definitions: Arc<Definitions>) -> Self {
         Self {
             connection: DebugConnection(connection),
+            is_shared,
             data_version: 0,
             seq: 0,
             epoch: String::new(),
@@ -147,9 +150,17 @@ impl SqliteFeed {
 
     pub(crate) async fn poll(&mut self) -> Result<Poll, StoreError> {
         let (known_version, seq) = (self.data_version, self.seq);
+        let is_shared = self.is_shared;
+        let shared_epoch = is_shared.then(|| self.epoch.clone());
         let polled = with(&self.connection.0, move |conn| {
+            // What this connection does itself has no new version. A sync of all changes the epoch.
+            if let Some(epoch) = shared_epoch.filter(|_| known_version != -1)
+                && position(conn)?.epoch == epoch
+            {
+                return Ok(None);
+            }
             let version: DataVersion = diesel::sql_query("PRAGMA data_version").get_result(conn)?;
-            if version.data_version == known_version {
+            if version.data_version == known_version && !is_shared {
                 return Ok(None);
             }
             conn.transaction(|conn| {

@@ -1,5 +1,7 @@
 //! Copies of everything, from and to SQLite.
 
+use std::sync::Arc;
+
 use diesel::connection::{DefaultLoadingMode, SimpleConnection as _};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -7,9 +9,11 @@ use tokio::sync::mpsc;
 
 use super::{Sqlite, TextRow, establish};
 use crate::error::StoreError;
+use crate::snapshot::reconcile::{self, Base, Changes, Rows, Side};
+use crate::snapshot::sync::{Exchanged, InMemory, Synced};
 use crate::snapshot::{
-    Digests, Kind, MERGE, Part, Parts, RestoreMode, SnapshotError, TABLES, Table, TableDigest, canonical, compare,
-    incoming,
+    Digests, Kind, MERGE, Part, Parts, RestoreMode, SnapshotError, TABLES, Table, TableDigest, batches, canonical,
+    compare, gone, incoming, on_conflict,
 };
 use crate::store::Access;
 
@@ -90,7 +94,13 @@ fn count(conn: &mut SqliteConnection, table: &Table) -> Result<i64, SnapshotErro
     Ok(row.value.parse().unwrap_or(i64::MAX))
 }
 
-fn insert(conn: &mut SqliteConnection, table: &Table, target: &str, rows: &[String]) -> Result<u64, SnapshotError> {
+fn insert(
+    conn: &mut SqliteConnection,
+    table: &Table,
+    target: &str,
+    rows: &[impl AsRef<str>],
+    conflict: &str,
+) -> Result<u64, SnapshotError> {
     let values: Vec<String> = table
         .columns
         .iter()
@@ -101,7 +111,13 @@ fn insert(conn: &mut SqliteConnection, table: &Table, target: &str, rows: &[Stri
             _ => format!("value ->> {index}"),
         })
         .collect();
-    let sql = format!("INSERT INTO {target} ({}) SELECT {} FROM json_each(?)", table.column_names(), values.join(", "));
+    let rows: Vec<&str> = rows.iter().map(AsRef::as_ref).collect();
+    // `WHERE true` tells the parser that what follows is no join.
+    let sql = format!(
+        "INSERT INTO {target} ({}) SELECT {} FROM json_each(?) WHERE true {conflict}",
+        table.column_names(),
+        values.join(", ")
+    );
     let count = diesel::sql_query(sql).bind::<Text, _>(format!("[{}]", rows.join(","))).execute(conn)?;
     Ok(count as u64)
 }
@@ -116,7 +132,7 @@ fn take(
         match parts.blocking_recv() {
             Some(Part::Rows { table, rows }) => {
                 if let Some(table) = TABLES.get(table) {
-                    insert(conn, table, &target(table), &rows)?;
+                    insert(conn, table, &target(table), &rows, "")?;
                 }
             }
             Some(Part::End(expected)) => return Ok(expected),
@@ -171,6 +187,97 @@ fn restore_merge(
     }
     new_epoch(conn)?;
     Ok(taken)
+}
+
+impl Sqlite {
+    /// Brings this database and `memory` together in one transaction of each; the one in memory commits first.
+    pub(crate) async fn sync(&self, memory: Arc<InMemory>) -> Result<Synced, SnapshotError> {
+        let writer = self.writer.clone();
+        blocking(move || {
+            let mut base = memory.base();
+            let mut exchanged = None;
+            writer.lock().immediate_transaction(|conn| {
+                let mut theirs = Side::new(&base);
+                each_row(conn, |table, row| theirs.add(table, row))?;
+                let theirs = theirs.finish();
+                let done = memory.exchange(&mut base, theirs)?;
+                if !done.to_theirs.is_empty() {
+                    apply(conn, &done.to_theirs)?;
+                    new_epoch(conn)?;
+                }
+                exchanged = Some(done);
+                Ok::<_, SnapshotError>(())
+            })?;
+            Ok(memory.done(&mut base, exchanged.unwrap_or_default()))
+        })
+        .await
+    }
+
+    /// Gives the database in memory what has changed in the other one, and returns what the other one lacks.
+    pub(crate) fn exchange(&self, base: &mut Base, theirs: Changes) -> Result<Exchanged, SnapshotError> {
+        let exchanged = self.writer.lock().immediate_transaction(|conn| {
+            let mut ours = Side::new(base);
+            each_row(conn, |table, row| ours.add(table, row))?;
+            let merged = reconcile::reconcile(&ours.finish(), &theirs)?;
+            if !merged.to_ours.is_empty() {
+                apply(conn, &merged.to_ours)?;
+                new_epoch(conn)?;
+            }
+            Ok::<_, SnapshotError>(Exchanged {
+                taken: merged.to_ours.len(),
+                to_theirs: merged.to_theirs,
+                replaced: merged.replaced,
+                seq: change_seq(conn)?,
+            })
+        })?;
+        // Memory has it now, so that it counts as known even if the other database does not commit.
+        base.absorb(&theirs.into_changed());
+        Ok(exchanged)
+    }
+
+    /// How many changes were ever made here.
+    pub(crate) async fn change_seq(&self) -> Result<i64, SnapshotError> {
+        let writer = self.writer.clone();
+        blocking(move || change_seq(&mut writer.lock())).await
+    }
+}
+
+fn change_seq(conn: &mut SqliteConnection) -> Result<i64, SnapshotError> {
+    let sql = "SELECT CAST(coalesce(max(seq), 0) AS TEXT) AS value FROM sqlite_sequence WHERE name = 'change_log'";
+    let row: TextRow = diesel::sql_query(sql).get_result(conn)?;
+    Ok(row.value.parse().unwrap_or(i64::MAX))
+}
+
+/// Writes rows and takes those away that are to go.
+fn apply(conn: &mut SqliteConnection, rows: &Rows) -> Result<(), SnapshotError> {
+    for (index, table) in TABLES.iter().enumerate().rev() {
+        if let Some(keys) = gone(rows, index) {
+            let parts: Vec<String> =
+                (0..table.key.split(", ").count()).map(|part| format!("value ->> {part}")).collect();
+            let sql = format!(
+                "DELETE FROM {} WHERE ({}) IN (SELECT {} FROM json_each(?))",
+                table.name,
+                table.key,
+                parts.join(", ")
+            );
+            diesel::sql_query(sql).bind::<Text, _>(keys).execute(conn)?;
+        }
+    }
+    for (index, table) in TABLES.iter().enumerate() {
+        let batches = batches(rows, index);
+        if table.name == "runs" {
+            // A key may go from one run to another, and is unique at every moment.
+            for batch in &batches {
+                let ids = format!("[{}]", batch.join(","));
+                let sql = "UPDATE runs SET idempotency_key = NULL WHERE id IN (SELECT value ->> 0 FROM json_each(?))";
+                diesel::sql_query(sql).bind::<Text, _>(ids).execute(conn)?;
+            }
+        }
+        for batch in batches {
+            insert(conn, table, table.name, &batch, &on_conflict(table))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes every process that follows the file compare all it has.

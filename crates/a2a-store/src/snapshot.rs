@@ -320,7 +320,7 @@ pub(crate) fn on_conflict(table: &Table) -> String {
 }
 
 /// Rows of one table as they are written at once.
-pub(crate) fn batches<'r>(rows: &'r reconcile::Rows, table: usize) -> Vec<Vec<&'r str>> {
+pub(crate) fn batches(rows: &reconcile::Rows, table: usize) -> Vec<Vec<&str>> {
     let mut batches: Vec<Vec<&str>> = Vec::new();
     let mut bytes = PART_BYTES_MAX;
     for row in rows.iter().filter(|(key, _)| key.0 == table).filter_map(|(_, row)| row.as_deref()) {

@@ -27,6 +27,8 @@ pub enum StorageMode {
     Persisted,
     /// In memory only; nothing is written anywhere.
     Memory,
+    /// In memory, which is brought together with the database from time to time and at the end.
+    Backup,
     /// In a database that this process follows and never writes to, which may be a standby.
     Replica,
 }
@@ -36,6 +38,7 @@ impl fmt::Display for StorageMode {
         f.write_str(match self {
             Self::Persisted => "persisted",
             Self::Memory => "memory",
+            Self::Backup => "backup",
             Self::Replica => "replica",
         })
     }
@@ -50,6 +53,8 @@ pub struct Settings {
     pub database_replica_url: Option<String>,
     /// `A2A_STORAGE`
     pub storage: Option<String>,
+    /// `A2A_BACKUP_INTERVAL`
+    pub backup_interval: Option<String>,
     /// `USE_PERSISTED_REGISTRY`
     pub use_persisted_registry: Option<String>,
     /// `A2A_DATA_DIR`
@@ -104,6 +109,8 @@ pub struct Config {
     pub storage: StorageMode,
     /// Where.
     pub location: Location,
+    /// The time between two syncs in mode `backup`.
+    pub backup_interval: Duration,
     /// The namespace of calls that name none.
     pub namespace: Namespace,
     /// A write that is not committed after this long is answered with an error.
@@ -132,6 +139,10 @@ pub struct Config {
 
 /// The name of the embedded database in the data directory.
 const SQLITE_FILE: &str = "a2a.db";
+const BACKUP_INTERVAL_DEFAULT: Duration = Duration::from_secs(60 * 60);
+/// A sync reads everything: more often than each second, mode `persisted` is the better choice.
+const BACKUP_INTERVAL_RANGE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 60 * 60);
 const WRITE_TIMEOUT_DEFAULT_MS: u64 = 10_000;
 /// Below this a healthy disk may miss the deadline; above it every client has given up.
 const WRITE_TIMEOUT_RANGE_MS: std::ops::RangeInclusive<u64> = 100..=55_000;
@@ -167,9 +178,10 @@ impl Config {
             None => None,
             Some("persisted") => Some(StorageMode::Persisted),
             Some("memory") => Some(StorageMode::Memory),
+            Some("backup") => Some(StorageMode::Backup),
             Some("replica") => Some(StorageMode::Replica),
             Some(other) => {
-                problem("A2A_STORAGE", format!("is {other:?}; use persisted, memory or replica"));
+                problem("A2A_STORAGE", format!("is {other:?}; use persisted, memory, backup or replica"));
                 None
             }
         };
@@ -184,6 +196,16 @@ impl Config {
             );
         }
         let storage = storage.or(legacy).unwrap_or(StorageMode::Persisted);
+        let backup_interval = set(&settings.backup_interval).map(|text| match humantime::parse_duration(&text) {
+            Ok(interval) if BACKUP_INTERVAL_RANGE.contains(&interval) => interval,
+            _ => {
+                problem(
+                    "A2A_BACKUP_INTERVAL",
+                    format!("is {text:?}; use a time from 1s to 7days, such as 15min or 1h"),
+                );
+                BACKUP_INTERVAL_DEFAULT
+            }
+        });
 
         // A mistyped URL is an error in every mode: it would surprise when the mode is switched.
         let mut url = |name: &str, text: &Option<String>| match DatabaseUrl::parse(&set(text)?) {
@@ -197,7 +219,7 @@ impl Config {
         let replica = url("DATABASE_REPLICA_URL", &settings.database_replica_url);
         let url = match storage {
             StorageMode::Replica => replica.or(primary),
-            StorageMode::Persisted | StorageMode::Memory => primary,
+            StorageMode::Persisted | StorageMode::Memory | StorageMode::Backup => primary,
         };
         let location = match (storage, url) {
             (StorageMode::Memory, _) => Some(Location::Memory),
@@ -238,7 +260,9 @@ impl Config {
             steps_max: match storage {
                 // What it would do could not be noted.
                 StorageMode::Replica => 0,
-                StorageMode::Persisted | StorageMode::Memory => steps_max.unwrap_or(STEPS_MAX_DEFAULT),
+                StorageMode::Persisted | StorageMode::Memory | StorageMode::Backup => {
+                    steps_max.unwrap_or(STEPS_MAX_DEFAULT)
+                }
             },
             lease: lease.unwrap_or(LEASE_DEFAULT),
             pull_lease: lease.unwrap_or(PULL_LEASE_DEFAULT),
@@ -293,6 +317,7 @@ impl Config {
             Some(location) if problems.is_empty() => Ok(Self {
                 storage,
                 location,
+                backup_interval: backup_interval.unwrap_or(BACKUP_INTERVAL_DEFAULT),
                 namespace,
                 write_timeout: Duration::from_millis(write_timeout_ms.unwrap_or(WRITE_TIMEOUT_DEFAULT_MS)),
                 ready_timeout: READY_TIMEOUT,
@@ -453,6 +478,7 @@ mod tests {
             database_url: text("postgress://localhost/a2a"),
             database_replica_url: text("localhost"),
             storage: text("disk"),
+            backup_interval: text("now and then"),
             use_persisted_registry: text("yes"),
             namespace: text("a b"),
             write_timeout_ms: text("soon"),
@@ -478,6 +504,7 @@ mod tests {
             "DATABASE_URL",
             "DATABASE_REPLICA_URL",
             "A2A_STORAGE",
+            "A2A_BACKUP_INTERVAL",
             "USE_PERSISTED_REGISTRY",
             "A2A_NAMESPACE",
             "A2A_WRITE_TIMEOUT_MS",
@@ -504,6 +531,19 @@ mod tests {
         let config = Config::new(&settings).unwrap();
         assert_eq!(config.storage, StorageMode::Persisted);
         assert!(matches!(config.location, Location::SqliteFile(path) if path == Path::new("/tmp/x/a2a.db")));
+    }
+
+    #[test]
+    fn the_interval_of_syncs_is_a_time_within_bounds() {
+        let interval = |value: &str| {
+            let settings = Settings { storage: text("backup"), backup_interval: text(value), ..Settings::default() };
+            Config::new(&settings).map(|config| config.backup_interval.as_secs())
+        };
+        assert_eq!((interval("").unwrap(), interval("15min").unwrap()), (3_600, 900));
+        assert_eq!((interval("1s").unwrap(), interval("7days").unwrap()), (1, 604_800));
+        for wrong in ["999ms", "8days", "5", "-1h", "hour"] {
+            assert_eq!(interval(wrong).unwrap_err().0[0].path, "A2A_BACKUP_INTERVAL", "{wrong}");
+        }
     }
 
     #[test]

@@ -133,6 +133,16 @@ const AFTER_SCHEMA: &[&str] = &["processes", "write", "load", "agents", "freshne
 pub async fn doctor(config: &Config, told: impl FnMut(&Check)) -> Vec<Check> {
     let mut findings = Findings { checks: Vec::new(), told };
     let only_reads = config.storage == StorageMode::Replica;
+    if config.storage == StorageMode::Backup {
+        // What follows is of the database; the servers are listed among the processes, each with its last sync.
+        let interval = humantime::format_duration(config.backup_interval);
+        findings.add(Check::ok(
+            "storage",
+            format!("backup: a server works in memory and syncs to the database every {interval} and at its end"),
+        ));
+    }
+    let in_database = persisted(config);
+    let config = &in_database;
     match &config.location {
         Location::Postgres(url) => {
             if !postgres::check(url, only_reads, &mut findings).await {
@@ -201,6 +211,15 @@ pub async fn doctor(config: &Config, told: impl FnMut(&Check)) -> Vec<Check> {
         None => findings.skip(&["agents", "freshness"], "needs the agents"),
     }
     findings.checks
+}
+
+/// Looks at the database itself in mode `backup`.
+fn persisted(config: &Config) -> Config {
+    let storage = match config.storage {
+        StorageMode::Backup => StorageMode::Persisted,
+        other => other,
+    };
+    Config { storage, ..config.clone() }
 }
 
 async fn schema(config: &Config) -> Check {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::maintenance;
+use crate::sync::Syncer;
 
 /// A process that ends sooner is listed nowhere and costs nothing; by then its client has said who it is.
 const FIRST: Duration = Duration::from_secs(5);
@@ -36,7 +37,12 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// Starts it, unless this process is no server or keeps nothing in a database.
-    pub(crate) fn start(config: &Config, store: Store, client: Arc<OnceLock<String>>) -> Option<Self> {
+    pub(crate) fn start(
+        config: &Config,
+        store: Store,
+        client: Arc<OnceLock<String>>,
+        syncer: Option<Arc<Syncer>>,
+    ) -> Option<Self> {
         let kind = config.process_kind?;
         if matches!(config.location, Location::Memory) || store.is_read_only() {
             return None;
@@ -54,7 +60,7 @@ impl Heartbeat {
             client: None,
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(run(store.clone(), info, client, stop.clone()));
+        let task = tokio::spawn(run(store.clone(), info, client, syncer, stop.clone()));
         Some(Self { store, id, stop, task: Mutex::new(Some(task)) })
     }
 
@@ -76,7 +82,13 @@ impl Heartbeat {
     }
 }
 
-async fn run(store: Store, mut info: ProcessInfo, client: Arc<OnceLock<String>>, stop: CancellationToken) -> bool {
+async fn run(
+    store: Store,
+    mut info: ProcessInfo,
+    client: Arc<OnceLock<String>>,
+    syncer: Option<Arc<Syncer>>,
+    stop: CancellationToken,
+) -> bool {
     let mut has_row = false;
     let mut ticks = interval_at(Instant::now() + FIRST, INTERVAL);
     // A machine that has slept owes no signs.
@@ -90,6 +102,9 @@ async fn run(store: Store, mut info: ProcessInfo, client: Arc<OnceLock<String>>,
             info.schema = known.last().map(|step| step.name.clone()).unwrap_or_default();
         }
         info.client = client.get().cloned();
+        if let Some(syncer) = &syncer {
+            info.mode = syncer.stats().await.as_mode();
+        }
         // Also one whose outcome is not known may have made it.
         has_row = true;
         match timeout(LIMIT, store.process_beat(&info)).await {

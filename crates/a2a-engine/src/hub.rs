@@ -18,10 +18,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use a2a_core::ids::Namespace;
+use a2a_core::time::Timestamp;
 use a2a_store::error::StoreError;
 use a2a_store::feed::{self, Cache, FeedStatus, LoadState};
 use a2a_store::memory_view::MemoryView;
 use a2a_store::memory_writer::MemoryWriter;
+use a2a_store::snapshot::SnapshotError;
+use a2a_store::snapshot::sync::Mirror;
 use a2a_store::store::Store;
 pub use a2a_store::store::{ToolUsage, WorkflowVersion};
 use a2a_store::workflow_view::WorkflowView;
@@ -42,6 +45,7 @@ use crate::heartbeat::Heartbeat;
 use crate::learner::Learner;
 use crate::maintenance;
 use crate::runner::{Runner, Surroundings};
+use crate::sync::Syncer;
 
 pub use a2a_store::store::OperationTiming;
 pub use agent_checks::{CheckOutcome, CheckedAgent};
@@ -105,6 +109,7 @@ struct Running {
     runner: Runner,
     contacts: Contacts,
     heartbeat: Option<Arc<Heartbeat>>,
+    syncer: Option<Arc<Syncer>>,
 }
 
 impl Hub {
@@ -206,8 +211,14 @@ impl Hub {
     pub fn durability(&self) -> Durability {
         match self.inner.config.storage {
             StorageMode::Persisted | StorageMode::Replica => Durability::Committed,
-            StorageMode::Memory => Durability::Accepted,
+            StorageMode::Memory | StorageMode::Backup => Durability::Accepted,
         }
+    }
+
+    /// In mode `backup`, when what is written now will be in the database.
+    #[must_use]
+    pub fn next_sync(&self) -> Option<Timestamp> {
+        Some(self.inner.running.get()?.syncer.as_ref()?.next_at())
     }
 
     /// How old the answers of reads may be, when that is worth telling.
@@ -226,6 +237,14 @@ impl Hub {
     pub fn tool_used(&self, usage: ToolUsage) {
         if let Some(running) = self.inner.running.get() {
             running.writer.tool_used(usage);
+        }
+    }
+
+    /// After [`Self::close`], in mode `backup`: brings everything into the database, within seconds, or says that it
+    /// could not.
+    pub async fn sync_at_end(&self) {
+        if let Some(syncer) = self.inner.running.get().and_then(|running| running.syncer.as_ref()) {
+            syncer.finish().await;
         }
     }
 
@@ -256,7 +275,7 @@ impl Hub {
 
 /// Opens the database and follows it until the end.
 async fn run(inner: Arc<Inner>) {
-    let Some(store) = open_store(&inner).await else { return };
+    let Some(Opened { store, mirror }) = open_store(&inner).await else { return };
     let committed = Arc::new(Notify::new());
     let writer = Writer::start(store.clone(), inner.cache.clone(), committed.clone());
     let workflow_writer = WorkflowWriter::start(store.clone(), inner.workflows.clone(), committed.clone());
@@ -273,9 +292,21 @@ async fn run(inner: Arc<Inner>) {
     };
     let executors = Executors::new(inner.config.operator.clone());
     let runner = Runner::start(inner.config.runner.clone(), executors, surroundings);
-    let heartbeat = Heartbeat::start(&inner.config, store.clone(), inner.client.clone()).map(Arc::new);
-    let running =
-        Running { store: store.clone(), writer, workflow_writer, memory_writer, learner, runner, contacts, heartbeat };
+    // The signs of life are in the database, where others look.
+    let database = mirror.as_ref().map_or_else(|| store.clone(), |mirror| mirror.target().clone());
+    let syncer = mirror.map(|mirror| Syncer::start(mirror, inner.config.backup_interval));
+    let heartbeat = Heartbeat::start(&inner.config, database, inner.client.clone(), syncer.clone()).map(Arc::new);
+    let running = Running {
+        store: store.clone(),
+        writer,
+        workflow_writer,
+        memory_writer,
+        learner,
+        runner,
+        contacts,
+        heartbeat,
+        syncer,
+    };
     if inner.running.set(running).is_err() {
         tracing::error!("the system was started twice");
         return;
@@ -304,7 +335,25 @@ async fn run(inner: Arc<Inner>) {
     .await;
 }
 
-async fn open_store(inner: &Inner) -> Option<Store> {
+/// What a process works with, and in mode `backup` what brings it together with the database.
+struct Opened {
+    store: Store,
+    mirror: Option<Mirror>,
+}
+
+async fn open_in_mode(config: &Config) -> Result<Opened, StoreError> {
+    let store = maintenance::open(config).await?;
+    if config.storage != StorageMode::Backup {
+        return Ok(Opened { store, mirror: None });
+    }
+    let mirror = Mirror::open(store).await.map_err(|error| match error {
+        SnapshotError::Store(error) => error,
+        other => StoreError::Task(other.to_string()),
+    })?;
+    Ok(Opened { store: mirror.memory().clone(), mirror: Some(mirror) })
+}
+
+async fn open_store(inner: &Inner) -> Option<Opened> {
     const RETRY: Duration = Duration::from_millis(250);
     /// Somebody has to change something first; a process that lives on finds out without much noise.
     const RETRY_UNUSABLE: Duration = Duration::from_secs(5);
@@ -312,10 +361,10 @@ async fn open_store(inner: &Inner) -> Option<Store> {
     loop {
         let opened = tokio::select! {
             () = inner.shutdown.cancelled() => return None,
-            opened = maintenance::open(&inner.config) => opened,
+            opened = open_in_mode(&inner.config) => opened,
         };
         let error: StoreError = match opened {
-            Ok(store) => return Some(store),
+            Ok(opened) => return Some(opened),
             Err(error) => error,
         };
         let text = error.to_string();

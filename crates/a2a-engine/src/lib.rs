@@ -24,3 +24,4 @@ pub mod maintenance;
 pub mod operator;
 pub mod prisma;
 pub mod runner;
+pub mod sync;

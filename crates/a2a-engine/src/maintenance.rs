@@ -37,7 +37,8 @@ pub async fn database_check(config: &Config) -> Result<(), StoreError> {
 /// Opens the database in the way of the mode.
 pub(crate) async fn open(config: &Config) -> Result<Store, StoreError> {
     match config.storage {
-        StorageMode::Persisted | StorageMode::Memory => Store::open(&config.location).await,
+        // In mode `backup` it is the database behind memory.
+        StorageMode::Persisted | StorageMode::Memory | StorageMode::Backup => Store::open(&config.location).await,
         StorageMode::Replica => Store::open_replica(&config.location).await,
     }
 }

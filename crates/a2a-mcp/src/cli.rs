@@ -354,7 +354,11 @@ fn run() -> Result<Exit, CliError> {
         let checked = checked.map(only_looking);
         return runtime()?.block_on(doctor::run(args, &cli.settings, &sources, checked));
     }
-    let config = checked?;
+    let mut config = checked?;
+    if config.storage == StorageMode::Backup && !matches!(command, Command::Serve | Command::Worker) {
+        // A command ends in a moment: it writes straight through, and servers see it at their next sync.
+        config.storage = StorageMode::Persisted;
+    }
     let runtime = runtime()?;
     let result = runtime.block_on(execute(command, config, &cli.settings));
     // A thread that reads standard input can't be interrupted; everything accepted was committed above.
@@ -416,6 +420,7 @@ async fn serve(config: Config, settings: &settings::Args) -> Result<Exit, CliErr
     let options = ServeOptions { tools: settings.tools(), actor: settings.actor_set() };
     let served = server::serve(hub.clone(), options).await;
     hub.close().await;
+    hub.sync_at_end().await;
     served.map(|()| Exit::Done).map_err(|error| match error {
         ServeError::Toolset(_) => CliError::Usage(error.to_string()),
         _ => CliError::Failed(error.to_string()),

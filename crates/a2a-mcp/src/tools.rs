@@ -106,6 +106,16 @@ pub(crate) enum Effect {
 /// The future of a tool call.
 pub(crate) type Answer<'s, R> = BoxFuture<'s, Result<Reply<R>, ToolError>>;
 
+/// Says of a write in mode `backup` until when it is in memory only.
+fn tell_next_sync(hub: &Hub, result: &mut CallToolResult) {
+    let Some(next) = hub.next_sync() else { return };
+    result.content.push(ContentBlock::text(format!("in memory until it is synced to the database at {next}")));
+    // Many clients show a model nothing but the structured result.
+    if let Some(Value::Object(fields)) = &mut result.structured_content {
+        fields.insert("synced_by".to_owned(), Value::from(next.to_string()));
+    }
+}
+
 /// Makes a tool of a function.
 pub(crate) fn route<A, R>(definition: Definition, run: for<'s> fn(Call<'s>, A) -> Answer<'s, R>) -> ToolRoute<Server>
 where
@@ -114,6 +124,7 @@ where
 {
     let Definition { name, title, description, effect } = definition;
     let starts_runs = matches!(effect, Effect::Starts);
+    let reads = matches!(effect, Effect::Reads);
     let annotations = ToolAnnotations::new().open_world(false);
     let annotations = match effect {
         Effect::Reads => annotations.read_only(true),
@@ -157,6 +168,9 @@ where
                     (task.into(), bytes, about, None)
                 }
                 Ok(Finished { mut result, bytes, about, .. }) => {
+                    if !reads {
+                        tell_next_sync(server.hub(), &mut result);
+                    }
                     server.tell_waiting_work(name, &mut result);
                     (result.into(), bytes, about, None)
                 }

@@ -254,6 +254,6 @@ mod tests {
         let default = r#"{"prompts": {"query": "q: ", "any": "a: "}, "default_prompt_name": "any"}"#;
         assert_eq!(read(default), both("q: ", "a: "));
         assert_eq!(read(r#"{"__version__": {}, "default_prompt_name": null}"#), both("", ""));
-        assert!(Prompts::read(b"[]").is_err());
+        assert!(Prompts::read(b"7").is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use a2a_core::agent::ContentHash;
 use a2a_core::error::Problems;
@@ -20,6 +20,8 @@ use crate::error::HubError;
 /// Hints at memories that say nearly the same are looked up for calls with at most so many documents: each costs a
 /// comparison with every memory.
 const HINTED_DOCUMENTS_MAX: usize = 16;
+/// How long hints wait for the words of the memories of a process that has just started. A memory is stored without them.
+const HINTS_WAIT: Duration = Duration::from_secs(2);
 /// Hints for one memory.
 const NEAR_MAX: usize = 3;
 
@@ -157,7 +159,7 @@ impl Hub {
         let running = self.remembering().await?;
         let derived_from = self.memory_ids(&options.derived_from)?;
         let now = now();
-        let hints = inputs.len() <= HINTED_DOCUMENTS_MAX;
+        let hints = inputs.len() <= HINTED_DOCUMENTS_MAX && self.recalls_within(HINTS_WAIT).await;
         let mut prepared = Vec::with_capacity(inputs.len());
         // What is stored by one call is stored at the same time: the ids keep it in its order.
         let mut ids: Vec<MemoryId> = inputs.iter().map(|_| MemoryId::generate()).collect();

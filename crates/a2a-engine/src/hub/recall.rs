@@ -15,6 +15,7 @@ use a2a_core::memory::recall::{
 };
 use a2a_core::memory::{Memory, MemorySpec, MemoryType};
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::memories::now;
 use super::{Hub, Running};
@@ -102,6 +103,11 @@ impl Hub {
     /// Waits until recall knows every memory, for as long as a call may wait.
     async fn recalling(&self) -> Result<&Running, HubError> {
         self.running_and(self.inner.memories.searchable(), "the words of the memories are still being read").await
+    }
+
+    /// Whether recall knows every memory within a time.
+    pub(super) async fn recalls_within(&self, limit: Duration) -> bool {
+        matches!(timeout(limit, self.inner.memories.searchable().wait_for(|is| *is)).await, Ok(Ok(_)))
     }
 
     /// Recalls what fits a question best, the best first, and notes that it was recalled.

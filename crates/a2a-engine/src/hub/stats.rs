@@ -12,6 +12,7 @@ use super::Hub;
 use crate::config::StorageMode;
 use crate::embedder::{EmbedError, EmbeddingStats};
 use crate::error::HubError;
+use crate::sync::SyncStats;
 
 /// How long the database may take to tell how it is, before it counts as not reachable.
 const HEALTH_LIMIT: Duration = Duration::from_secs(2);
@@ -33,6 +34,8 @@ pub struct HubStats {
     pub feed: FeedStats,
     /// The writer.
     pub writer: Option<WriterCounts>,
+    /// The syncs to the database, in mode `backup`.
+    pub sync: Option<SyncStats>,
     /// The model that reads memories, if the operator has chosen one.
     pub embeddings: Option<EmbeddingStats>,
     /// Tool calls of the last day, most used first.
@@ -116,6 +119,10 @@ impl Hub {
                 reconciled: self.inner.feed.reconciled(),
             },
             writer: Some(running.writer.counts()),
+            sync: match &running.syncer {
+                Some(syncer) => Some(syncer.stats().await),
+                None => None,
+            },
             embeddings: self.embedding_stats(),
             usage,
             operations: running.store.operation_timings(),

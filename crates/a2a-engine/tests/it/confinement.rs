@@ -93,7 +93,7 @@ impl Trial<'_> {
             for (spec, step) in state.run.definition.spec.steps.iter().zip(&state.steps) {
                 let said = builtin(&spec.agent).or_else(|| agents.get(spec.agent.as_str()).cloned());
                 assert_eq!(Some(&step.executor), said.as_ref(), "{}: a step is done as its agent says", self.case);
-                sums.steps += usize::from(step.attempt > 0);
+                sums.steps += usize::from(step.attempt > 0 || step.status == StepStatus::Completed);
                 may += self.bait.allows(&step.executor) * usize::try_from(step.attempt).unwrap();
             }
         }

@@ -257,7 +257,7 @@ async fn search(hub: &Hub, need: &str) -> SearchPage {
 async fn found_first(hub: &Hub, need: &str, id: &str) {
     wait_until(LIMIT, &format!("{need} finds {id}"), async || {
         let first = search(hub, need).await.hits.into_iter().next();
-        first.is_some_and(|hit| hit.agent.spec.id.as_str() == id && hit.reason.contains("similar 0.9"))
+        first.is_some_and(|hit| hit.agent.spec.id.as_str() == id && hit.reason.contains("similar 1.00"))
     })
     .await;
 }

@@ -61,7 +61,7 @@ fn folder(config: &Config) -> Result<PathBuf, CliError> {
 
 fn show(config: &Config, as_json: bool) -> Result<(), CliError> {
     let model = config.embedder.as_ref().map(EmbedderSettings::name);
-    let (folder, dimensions) = match &config.embedder {
+    let (folder, dimensions) = match config.embedder.as_ref().map(|embedder| &embedder.place) {
         Some(ModelPlace::Local(local)) => (Some(local.folder()), Some(local.dimensions())),
         _ => (None, None),
     };

@@ -36,10 +36,11 @@ const EMBEDDINGS_URL: &str = "A2A_EMBEDDINGS_URL";
 const EMBEDDINGS_DIR: &str = "A2A_EMBEDDINGS_DIR";
 
 /// Each setting with the name of its flag's value.
-pub(crate) const VARIABLES: [(&str, &str); 22] = [
+pub(crate) const VARIABLES: [(&str, &str); 25] = [
     ("DATABASE_URL", "database_url"),
     ("DATABASE_REPLICA_URL", "database_replica_url"),
     ("A2A_STORAGE", "storage"),
+    ("A2A_BACKUP_INTERVAL", "backup_interval"),
     ("USE_PERSISTED_REGISTRY", "use_persisted_registry"),
     ("A2A_DATA_DIR", "data_dir"),
     ("A2A_NAMESPACE", "namespace"),
@@ -76,9 +77,12 @@ pub(crate) struct Args {
     /// Database that a replica follows, such as a streaming standby [default: that of DATABASE_URL]
     #[arg(long, env = "DATABASE_REPLICA_URL", value_name = "URL", global = true, hide_env_values = true)]
     database_replica_url: Option<String>,
-    /// How agents are kept: persisted, memory, or replica, which follows a database and only reads [default: persisted]
+    /// How agents are kept: persisted, memory, backup (serve works in memory and syncs to the database), or replica, which follows a database and only reads [default: persisted]
     #[arg(long, env = "A2A_STORAGE", value_name = "MODE", global = true, hide_env_values = true)]
     storage: Option<String>,
+    /// Time between two syncs in mode backup, 1s to 7days; serve syncs at its end, too [default: 1h]
+    #[arg(long, env = "A2A_BACKUP_INTERVAL", value_name = "TIME", global = true, hide_env_values = true)]
+    backup_interval: Option<String>,
     /// The same: true means persisted, false means memory
     #[arg(long, env = "USE_PERSISTED_REGISTRY", value_name = "BOOL", global = true, hide_env_values = true)]
     use_persisted_registry: Option<String>,
@@ -173,6 +177,7 @@ impl Args {
             database_url: self.database_url.clone(),
             database_replica_url: self.database_replica_url.clone(),
             storage: self.storage.clone(),
+            backup_interval: self.backup_interval.clone(),
             use_persisted_registry: self.use_persisted_registry.clone(),
             data_dir: self.data_dir.clone().map(PathBuf::from),
             namespace: self.namespace.clone(),
@@ -242,6 +247,7 @@ impl Args {
         let all = [
             ("DATABASE_URL", set(&self.database_url)),
             ("A2A_STORAGE", set(&self.storage)),
+            ("A2A_BACKUP_INTERVAL", set(&self.backup_interval)),
             ("USE_PERSISTED_REGISTRY", set(&self.use_persisted_registry)),
             ("A2A_DATA_DIR", self.data_dir.as_ref().and_then(absolute)),
             ("A2A_NAMESPACE", set(&self.namespace)),

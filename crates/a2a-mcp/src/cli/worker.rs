@@ -16,6 +16,11 @@ pub(super) async fn run(config: Config) -> Result<Exit, CliError> {
         let text = "A2A_STORAGE is replica, which only reads; a worker needs A2A_STORAGE=persisted";
         return Err(CliError::Usage(text.to_owned()));
     }
+    if config.storage == StorageMode::Backup {
+        let text = "A2A_STORAGE is backup, where each server works on the runs in its own memory; a worker needs \
+                    A2A_STORAGE=persisted";
+        return Err(CliError::Usage(text.to_owned()));
+    }
     if config.runner.steps_max == 0 {
         return Err(CliError::Usage("A2A_STEPS_MAX is 0, so that a worker would do nothing".to_owned()));
     }

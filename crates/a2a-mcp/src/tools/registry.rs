@@ -5,6 +5,7 @@ use std::time::Duration;
 use a2a_core::ids::Namespace;
 use a2a_core::input::ObjectReader;
 use a2a_engine::hub::{DatabaseStats, HubStats, OperationTiming};
+use a2a_engine::sync::SyncStats;
 use futures_util::FutureExt as _;
 use rmcp::handler::server::router::tool::ToolRoute;
 use schemars::JsonSchema;
@@ -55,6 +56,10 @@ struct StatsResult {
     feed: FeedState,
     #[serde(skip_serializing_if = "Option::is_none")]
     writer: Option<WriterState>,
+    /// In mode `backup`. Left out of the schema, where every word costs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    sync: Option<SyncStats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     embeddings: Option<EmbeddingState>,
@@ -85,7 +90,7 @@ struct AgentCounts {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(inline)]
 struct StorageState {
-    /// persisted or memory
+    /// persisted, memory, backup or replica
     mode: String,
     location: String,
 }
@@ -252,6 +257,7 @@ fn result(stats: HubStats) -> StatsResult {
             last_commit_ms: millis(writer.last_commit),
             telemetry_lost: writer.telemetry_lost,
         }),
+        sync: stats.sync,
         embeddings: stats.embeddings.map(|stats| EmbeddingState {
             model: stats.model,
             memories_read: stats.read,
@@ -295,8 +301,16 @@ fn text(result: &StatsResult) -> String {
              {agents_waiting} waiting{error}"
         )
     });
+    let sync = result.sync.as_ref().map_or_else(String::new, |sync| {
+        let SyncStats { synced_at, next_at, waiting, failures, .. } = sync;
+        let failed = match failures {
+            0 => String::new(),
+            count => format!("; {count} syncs have failed since, and it is tried again (run a2a-mcp doctor)"),
+        };
+        format!("\nsync: last at {synced_at}, next at {next_at}, {waiting} changes not yet in the database{failed}")
+    });
     format!(
-        "{} agents ({} enabled, {} disabled, {} deprecated, {} reachable, {} unreachable){rows}\nstorage: {} at {}\ndatabase: {health}\nfeed: {}, {} ms old{embeddings}",
+        "{} agents ({} enabled, {} disabled, {} deprecated, {} reachable, {} unreachable){rows}\nstorage: {} at {}{sync}\ndatabase: {health}\nfeed: {}, {} ms old{embeddings}",
         agents.total,
         agents.enabled,
         agents.disabled,

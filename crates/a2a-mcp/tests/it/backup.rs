@@ -12,7 +12,7 @@ use crate::cli::Home;
 use crate::world::{call, figure};
 
 /// Agents with a history, workflows, a run and memories.
-fn fill(home: &Home) {
+pub(crate) fn fill(home: &Home) {
     let all = json!({
         "agents": [{"id": "a", "description": "One \u{1f980}\n\"two\"", "config": {"x": 1.50, "y": "\\u"}},
             {"id": "b", "description": "Goes"}, {"id": "c", "description": "Purged"}],
@@ -31,7 +31,7 @@ fn fill(home: &Home) {
 
 /// What each table holds: rows and hash.
 #[track_caller]
-fn content(home: &Home) -> Value {
+pub(crate) fn content(home: &Home) -> Value {
     let file = home.path().join("content.gz");
     let made = home.run(&["backup", file.to_str().unwrap(), "--force", "--json"]).code(0).json();
     made["tables"].clone()

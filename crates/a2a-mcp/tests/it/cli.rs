@@ -10,10 +10,11 @@ use tempfile::TempDir;
 mod checks;
 mod postgres;
 
-const VARIABLES: [&str; 18] = [
+const VARIABLES: [&str; 19] = [
     "DATABASE_URL",
     "DATABASE_REPLICA_URL",
     "A2A_STORAGE",
+    "A2A_BACKUP_INTERVAL",
     "USE_PERSISTED_REGISTRY",
     "A2A_DATA_DIR",
     "A2A_NAMESPACE",

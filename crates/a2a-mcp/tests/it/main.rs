@@ -15,6 +15,7 @@ mod world;
 mod agents;
 mod append_history;
 mod backup;
+mod backup_mode;
 mod bad_input;
 mod cli;
 mod cold_start;

@@ -85,7 +85,7 @@ async fn the_key_of_an_embedding_endpoint_is_neither_logged_nor_told_nor_stored(
     // What it says of itself comes before what it logs.
     server.finish().await;
     let log = server.stderr();
-    assert!(log.contains("memories are not read by the model now"), "{log}");
+    assert!(log.contains("memories and agents are not read by the model now"), "{log}");
     assert!(!log.contains(KEY) && !stats.to_string().contains(KEY), "{log}");
     assert!(!holds(&bytes_of(folder.path()), KEY));
 }

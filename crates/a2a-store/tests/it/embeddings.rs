@@ -227,6 +227,7 @@ async fn other_processes_have_the_vectors_of_agents(world: World) {
     a.write(put("a", 1)).await;
     a.write(put("b", 1)).await;
     a.store.agent_vectors_put(MODEL, &[of_agent(&spec("a", 1), 1)]).await.unwrap();
+    there(&a).await;
     there(&b).await;
     assert!(!has(&b, "b") && !has(&other, "a"), "vectors of two models are never mixed");
     // A change of what the model does not read leaves the vector, any other change drops it.
